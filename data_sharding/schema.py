@@ -1,0 +1,109 @@
+"""What one text-image-audio sample holds, and the errors of this package."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MODALITIES: tuple[str, ...] = ("text", "image", "audio")
+"""The one canonical order; the columns of every ``present`` tensor follow it."""
+
+PARTS: Mapping[str, str] = {
+    "txt": "text",
+    "jpg": "image",
+    "png": "image",
+    "webp": "image",
+    "flac": "audio",
+    "wav": "audio",
+    "ogg": "audio",
+    "mp3": "audio",
+    "json": "card",
+}
+"""Allow-list of tar member suffixes, in the order of writing -> the modality each one holds.
+
+``card`` is the sample's JSON (id, labels, metadata). Nothing else is ever decoded.
+"""
+
+DEFAULT_SPLIT = "train"
+"""Split of a sample whose corpus names none."""
+
+Buffer = bytes | bytearray | memoryview
+
+
+class ShardError(Exception):
+    """A broken shard, index or shard set; the message names the file and what to do."""
+
+
+class DecodeError(Exception):
+    """One medium that cannot be decoded; the message is the reason, without the sample's name."""
+
+
+class Rejection(Exception):  # noqa: N818 - a verdict on a row, not an error of the program
+    """One corpus row that is left out.
+
+    Attributes:
+        reason: Short name that rows are counted under, such as ``missing-file``.
+        detail: What was found, in words.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One sample as a corpus describes it: text in place, media as paths."""
+
+    id: str
+    text: str | None = None
+    image: str | None = None
+    audio: str | None = None
+    split: str = DEFAULT_SPLIT
+    labels: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def card(self) -> bytes:
+        """The sample's JSON member: id, labels, metadata; the same bytes for the same values.
+
+        Raises:
+            ValueError: A value that JSON or UTF-8 cannot hold (NaN, a lone surrogate).
+        """
+        content = {"id": self.id, "labels": dict(self.labels), "metadata": dict(self.metadata)}
+        return canonical_json(content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSample:
+    """One sample's bytes as they lie in a shard.
+
+    Attributes:
+        shard: File name of the shard, for messages.
+        key: WebDataset key, ``000000-000012`` (shard, row).
+        sample_id: Number of the sample in its shard set (or split), from 0.
+        members: Suffix (a key of `PARTS`) -> bytes; a missing modality has no entry.
+    """
+
+    shard: str
+    key: str
+    sample_id: int
+    members: Mapping[str, Buffer]
+
+
+def canonical_json(content: object) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces, so that equal content has equal bytes.
+
+    Raises:
+        ValueError: NaN, infinity or a lone surrogate in the content.
+    """
+    text = json.dumps(
+        content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
+    return text.encode("utf-8")
+
+
+def modalities_of(suffixes: Mapping[str, object]) -> tuple[str, ...]:
+    """The modalities that a sample's members cover, in canonical order."""
+    held = {PARTS[suffix] for suffix in suffixes if suffix in PARTS}
+    return tuple(name for name in MODALITIES if name in held)

@@ -1,0 +1,201 @@
+"""One pass over a train split: vocabulary, image and log-mel statistics.
+
+They travel with the shard set (``stats/tokenizer.json``, ``stats/stats.json``) and with the
+backbone, because a model is worth nothing without the numbers its input was scaled by.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+from torch.nn import functional as F
+
+from data_sharding.decode import DecodeConfig, decode_audio, decode_image
+from data_sharding.durable import write_durably
+from data_sharding.logmel import LogMel, LogMelConfig
+from data_sharding.manifest import ShardSet
+from data_sharding.progress import track
+from data_sharding.reader import ShardReader
+from data_sharding.schema import DEFAULT_SPLIT, PARTS, DecodeError, ShardError
+from data_sharding.vocabulary import VocabularyConfig, train_tokenizer
+
+STATS_FOLDER = "stats"
+STATS_FILE = "stats.json"
+TOKENIZER_FILE = "tokenizer.json"
+MEDIA_SUFFIXES = tuple(name for name, part in PARTS.items() if part in ("image", "audio"))
+MIN_STD = 1e-3
+"""A constant channel must not be blown up by its own scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsConfig:
+    """What is measured on the train split of a shard set."""
+
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    """How texts are cut into word pieces."""
+
+    log_mel: LogMelConfig = field(default_factory=LogMelConfig)
+    """Geometry of the spectrograms whose mean and deviation are measured."""
+
+    max_texts: int = 1_000_000
+    """Texts to train the vocabulary on, spread evenly over the split."""
+
+    max_media_samples: int = 20_000
+    """Samples whose image and audio are decoded, spread evenly over the split."""
+
+    def __post_init__(self) -> None:
+        if self.max_texts < 1 or self.max_media_samples < 1:
+            raise ValueError(
+                "max_texts and max_media_samples must be at least 1, got "
+                f"{self.max_texts} and {self.max_media_samples}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusStats:
+    """Statistics of a train split. A missing modality has mean 0 and deviation 1.
+
+    Attributes:
+        image_mean: Mean of each colour channel, on a scale of 0..1 (uint8 / 255).
+        image_std: Standard deviation of each colour channel on that scale.
+        mel_mean: Mean of the log-mel values.
+        mel_std: Standard deviation of the log-mel values.
+        vocab_size: Word pieces in tokenizer.json.
+        num_samples: Samples of the split.
+        log_mel: Geometry of the spectrograms.
+    """
+
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+    mel_mean: float
+    mel_std: float
+    vocab_size: int
+    num_samples: int
+    log_mel: LogMelConfig
+
+    @classmethod
+    def load(cls, folder: Path) -> "CorpusStats":
+        """Reads ``stats.json`` from a folder.
+
+        Raises:
+            ShardError: It is missing or malformed.
+        """
+        path = folder / STATS_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content["log_mel"] = LogMelConfig(**content["log_mel"])
+            content["image_mean"] = tuple(content["image_mean"])
+            content["image_std"] = tuple(content["image_std"])
+            return cls(**content)
+        except FileNotFoundError as error:
+            raise ShardError(f"{path} does not exist; make it with `triptych stats`") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ShardError(f"{path}: malformed ({error!r})") from error
+
+    def save(self, folder: Path) -> None:
+        """Writes ``stats.json`` into a folder."""
+        text = json.dumps(asdict(self), indent=1) + "\n"
+        write_durably(folder / STATS_FILE, text.encode("utf-8"))
+
+
+class Moments:
+    """Mean and standard deviation over items that count alike, whatever their size."""
+
+    def __init__(self, channels: int) -> None:
+        self._count = 0
+        self._sums = np.zeros((2, channels))
+
+    def add(self, values: Float[Tensor, "channel value"]) -> None:
+        """Adds one item, such as a picture of three channels."""
+        exact = values.double()
+        self._count += 1
+        self._sums += torch.stack([exact.mean(1), exact.square().mean(1)]).numpy()
+
+    def mean_and_std(
+        self,
+    ) -> tuple[Float64[np.ndarray, "channel"], Float64[np.ndarray, "channel"]]:
+        """Mean and deviation of each channel; 0 and 1 when nothing was added."""
+        if not self._count:
+            return self._sums[0], np.ones_like(self._sums[0])
+        mean, square = self._sums / self._count
+        return mean, np.maximum(np.sqrt(np.maximum(square - mean**2, 0.0)), MIN_STD)
+
+
+def compute_stats(folder: Path, config: StatsConfig) -> CorpusStats:
+    """Measures the train split of a shard set and writes its ``stats`` folder.
+
+    Each picture and each recording counts alike, because training crops one fixed-size view from
+    each, however large it is.
+
+    Raises:
+        ShardError: The folder is no shard set, has no train split, or a sample is broken.
+    """
+    shard_set = ShardSet.open(folder, DEFAULT_SPLIT)
+    reader = ShardReader(shard_set)
+    tokenizer = train_tokenizer(_texts(reader, config.max_texts), config.vocabulary)
+    pixels, mels = _measure_media(reader, config)
+    reader.close()
+    image_mean, image_std = pixels.mean_and_std()
+    mel_mean, mel_std = mels.mean_and_std()
+    stats = CorpusStats(
+        image_mean=_triple(image_mean),
+        image_std=_triple(image_std),
+        mel_mean=float(mel_mean[0]),
+        mel_std=float(mel_std[0]),
+        vocab_size=tokenizer.get_vocab_size(),
+        num_samples=shard_set.num_samples,
+        log_mel=config.log_mel,
+    )
+    target = folder / STATS_FOLDER
+    target.mkdir(exist_ok=True)
+    write_durably(target / TOKENIZER_FILE, tokenizer.to_str(pretty=True).encode("utf-8"))
+    stats.save(target)
+    return stats
+
+
+def _texts(reader: ShardReader, most: int) -> list[str]:
+    texts = []
+    for sample_id in track(_spread(len(reader), most), "reading texts"):
+        members = reader.read(sample_id, ("txt",)).members
+        if "txt" in members:
+            texts.append(bytes(members["txt"]).decode("utf-8"))
+    return texts
+
+
+def _measure_media(reader: ShardReader, config: StatsConfig) -> tuple[Moments, Moments]:
+    pixels, mels = Moments(3), Moments(1)
+    log_mel = LogMel(config.log_mel)
+    decode = DecodeConfig(sample_rate_hz=config.log_mel.sample_rate_hz)
+    chosen = _spread(len(reader), config.max_media_samples)
+    for sample_id in track(chosen, "measuring images and audio", len(chosen)):
+        raw = reader.read(sample_id, MEDIA_SUFFIXES)
+        for suffix, encoded in raw.members.items():
+            try:
+                if PARTS[suffix] == "image":
+                    pixels.add(decode_image(encoded, suffix).flatten(1) / 255.0)
+                else:
+                    mels.add(_log_mel_values(decode_audio(encoded, decode), log_mel))
+            except DecodeError as error:
+                raise ShardError(f"{raw.shard}: {raw.key}.{suffix}: {error}") from error
+    return pixels, mels
+
+
+def _log_mel_values(waveform: Float[Tensor, "time"], log_mel: LogMel) -> Float[Tensor, "1 value"]:
+    """All log-mel values of a clip; one shorter than a window is padded with silence."""
+    lacking = max(0, log_mel.config.n_fft - len(waveform))
+    return log_mel(F.pad(waveform, (0, lacking))).reshape(1, -1)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most `most` numbers below `count`, evenly spaced."""
+    chosen = min(count, most)
+    return [place * count // chosen for place in range(chosen)]
+
+
+def _triple(values: Float64[np.ndarray, "3"]) -> tuple[float, float, float]:
+    red, green, blue = values.tolist()
+    return red, green, blue

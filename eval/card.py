@@ -1,0 +1,138 @@
+"""The card of a task: which labels of which shards, and how they are scored."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from data_sharding.manifest import ShardSet
+from data_sharding.schema import MODALITIES
+from eval.metrics import METRICS
+from eval.records import read_json, write_json
+
+CARD_FILE = "task.json"
+CARD_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCard:
+    """What a labelled shard set is for, where it comes from, and how it is scored."""
+
+    name: str
+    label_key: str
+    """Key under ``labels`` of each sample's JSON member."""
+    group_key: str | None
+    """Key under ``metadata``; samples of one group stay on one side of a split. None: no groups."""
+    classes: tuple[str, ...]
+    """The label set, in its fixed order."""
+    modalities: tuple[str, ...]
+    licence: str
+    source: str
+    """Where the labelled samples come from: a citation or an address."""
+    split_rule: str
+    """One sentence for the report: what is split, by what."""
+    split: str | None = None
+    """Split of the shard set that is probed; None means all of it."""
+    metric: Literal["macro_f1", "accuracy", "balanced_accuracy", "weighted_f1"] = "macro_f1"
+    notes: tuple[str, ...] = ()
+    """What an importer dropped, decoded or mapped, with counts."""
+
+    def __post_init__(self) -> None:
+        if not self.name or set(self.name) & set("/\\\0") or self.name.startswith("."):
+            raise ValueError(f"a task name must be usable as a file name, got {self.name!r}")
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise ValueError(
+                f"task {self.name}: needs at least two different classes, got {self.classes}"
+            )
+        if not self.modalities or not set(self.modalities) <= set(MODALITIES):
+            raise ValueError(
+                f"task {self.name}: modalities must be among {MODALITIES}, got {self.modalities}"
+            )
+        if self.metric not in METRICS:
+            raise ValueError(f"task {self.name}: metric must be one of {METRICS}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The card as ``task.json`` holds it."""
+        return {"format": CARD_FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any], where: Path) -> "TaskCard":
+        """Read a card.
+
+        Raises:
+            ValueError: Another format version, or missing or unknown fields; names them.
+        """
+        if record.get("format") != CARD_FORMAT:
+            raise ValueError(
+                f"{where}: task card format {record.get('format')!r}, this version reads "
+                f"{CARD_FORMAT}"
+            )
+        values = {key: value for key, value in record.items() if key != "format"}
+        unknown = set(values) - {entry.name for entry in fields(cls)}
+        if unknown:
+            raise ValueError(f"{where}: unknown fields {sorted(unknown)}")
+        for name in ("classes", "modalities", "notes"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """An opened task: the card and the shards that it describes."""
+
+    card: TaskCard
+    folder: Path
+    shards: ShardSet = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The card's name; reports are named after it."""
+        return self.card.name
+
+
+def open_task(folder: Path) -> Task:
+    """Open a task folder.
+
+    Raises:
+        ValueError: The folder has no readable card.
+        data_sharding.schema.ShardError: The folder is no shard set, or lacks the card's split.
+    """
+    if not (folder / CARD_FILE).is_file():
+        raise ValueError(
+            f"{folder}: no {CARD_FILE} here, so this is no task; import a labelled set first"
+        )
+    card = TaskCard.from_json(read_json(folder / CARD_FILE), folder / CARD_FILE)
+    return Task(card=card, folder=folder, shards=ShardSet.open(folder, split=card.split))
+
+
+def save_card(folder: Path, card: TaskCard) -> Task:
+    """Make a task of a shard set: write the card beside the shards and open it."""
+    ShardSet.open(folder, split=card.split)
+    write_json(folder / CARD_FILE, card.to_json())
+    return open_task(folder)
+
+
+def publish_folder(out: Path, build: Callable[[Path], None]) -> None:
+    """Fill a temporary sibling of ``out`` and rename it: the folder appears whole or not at all.
+
+    Raises:
+        ValueError: ``out`` exists and is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: exists already and is not empty; choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.tmp-", dir=out.parent))
+    try:
+        build(temporary / out.name)
+        if out.exists():
+            out.rmdir()
+        os.rename(temporary / out.name, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,78 @@
+"""What a score must be seen beside: majority class, shuffled labels, and n-grams for text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from eval.linear_probe import (
+    LinearProbeConfig,
+    SplitProblem,
+    SplitResult,
+    count_unconverged,
+    predict,
+    probe_split,
+    refuse_absent_classes,
+    regularisation_path,
+)
+from eval.metrics import Scores, score
+from eval.splits import refuse_leakage
+
+TFIDF_GRID_FACTOR = 1e3
+"""A TF-IDF row has length 1, a standardised one sqrt(dim): the grid of C moves up with it."""
+
+
+def majority_split(problem: SplitProblem) -> Scores:
+    """Always the commonest class of the training part; the lower place wins a tie."""
+    counts = np.bincount(problem.labels[problem.split.train], minlength=problem.num_classes)
+    truth = problem.labels[problem.split.test]
+    return score(truth, np.full_like(truth, int(np.argmax(counts))), problem.num_classes)
+
+
+def shuffled_split(
+    features: Float[np.ndarray, "sample dim"], problem: SplitProblem, seed: int
+) -> SplitResult:
+    """The same probe, taught with labels permuted within training and within validation.
+
+    Tested on the true ones: what comes out is chance, given the class sizes.
+    """
+    generator = np.random.default_rng(seed)
+    learned = problem.labels.copy()
+    for rows in (problem.split.train, problem.split.validation):
+        learned[rows] = problem.labels[generator.permutation(rows)]
+    return probe_split(features, problem, learned)
+
+
+def tfidf_split(texts: Sequence[str], problem: SplitProblem) -> SplitResult:
+    """Logistic regression on TF-IDF of character n-grams within words (1 to 4, any script).
+
+    Vocabulary and weights come from the training part, the C from validation.
+
+    Raises:
+        ValueError: As `probe_split`; or no training text holds a character.
+    """
+    split, labels, classes = problem.split, problem.labels, problem.num_classes
+    refuse_leakage(split, problem.groups)
+    refuse_absent_classes(labels[split.train], classes)
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
+    train = csr_matrix(vectorizer.fit_transform([texts[row] for row in split.train]))
+    grid = LinearProbeConfig(
+        inverse_regularisation=tuple(
+            TFIDF_GRID_FACTOR * value for value in problem.config.inverse_regularisation
+        ),
+        max_iterations=problem.config.max_iterations,
+    )
+    path = regularisation_path(train, labels[split.train], grid)
+    known = csr_matrix(vectorizer.transform([texts[row] for row in split.validation]))
+    unseen = csr_matrix(vectorizer.transform([texts[row] for row in split.test]))
+    truth = labels[split.validation]
+    marks = [score(truth, predict(model, known), classes).macro_f1 for model in path]
+    best = int(np.argmax(marks))
+    predicted = predict(path[best], unseen)
+    return SplitResult(
+        scores=score(labels[split.test], predicted, classes),
+        inverse_regularisation=grid.inverse_regularisation[best],
+        num_unconverged=count_unconverged(path),
+    )

@@ -1,0 +1,209 @@
+"""Linear probe: logistic regression on standardised frozen features.
+
+The order of the hands: `fit_probe` is given the training and the validation part and nothing
+else, so nothing can be selected or normalised on test; `probe_split` is the one function that
+reads the test part, once.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int64
+from scipy.sparse import csr_matrix
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from eval.metrics import Scores, score
+from eval.splits import Split, refuse_leakage
+
+Matrix = Float[np.ndarray, "row dim"]
+Labels = Int64[np.ndarray, "row"]
+Train = tuple[Float[np.ndarray, "train dim"], Int64[np.ndarray, "train"]]
+Validation = tuple[Float[np.ndarray, "validation dim"], Int64[np.ndarray, "validation"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbeConfig:
+    """The grid that every backbone and every floor is given alike."""
+
+    inverse_regularisation: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    """Values of scikit-learn's C (1 / lambda), selected by macro-F1 on validation."""
+    max_iterations: int = 500
+    """Bound of L-BFGS for each C; reaching it is reported."""
+
+    def __post_init__(self) -> None:
+        grid = self.inverse_regularisation
+        if not grid or not all(0.0 < value < float("inf") for value in grid):
+            raise ValueError(f"linear.inverse_regularisation must be positive numbers, got {grid}")
+        if list(grid) != sorted(set(grid)):
+            raise ValueError(f"linear.inverse_regularisation must ascend, got {grid}")
+        if self.max_iterations < 1:
+            raise ValueError(f"linear.max_iterations must be >= 1, got {self.max_iterations}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedProbe:
+    """A scaler and a classifier that have seen no test row."""
+
+    scaler: StandardScaler
+    weight: Float[np.ndarray, "class dim"]
+    bias: Float[np.ndarray, "class"]
+    inverse_regularisation: float
+    """The C that validation chose."""
+    num_unconverged: int
+    """Fits of the grid that stopped at `max_iterations`."""
+
+    def predict(self, features: Matrix) -> Labels:
+        """Class of each row."""
+        scaled = np.asarray(self.scaler.transform(features))
+        logits = scaled @ self.weight.T + self.bias  # [row, class]
+        return np.argmax(logits, axis=1).astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitResult:
+    """What one split gave."""
+
+    scores: Scores
+    inverse_regularisation: float | None
+    """The C that validation chose; None where nothing was fitted."""
+    num_unconverged: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitProblem:
+    """One split of a labelled set: all that a floor or a probe may know beside its features."""
+
+    labels: Labels
+    groups: Sequence[str]
+    """Group of each row; none may lie in two parts of the split."""
+    split: Split
+    num_classes: int
+    """Size of the fixed label set."""
+    config: LinearProbeConfig
+
+
+def fit_probe(
+    train: Train,
+    validation: Validation,
+    num_classes: int,
+    config: LinearProbeConfig,
+) -> FittedProbe:
+    """Fit the grid on the training part and keep the C that validation likes best.
+
+    The scaler is fitted on the training part. A tie goes to the stronger regularisation.
+
+    Raises:
+        ValueError: A class has no training row.
+    """
+    refuse_absent_classes(train[1], num_classes)
+    scaler = StandardScaler().fit(train[0])
+    scaled = np.asarray(scaler.transform(train[0]))
+    rotation = _row_space(scaled)  # [dim, rank]
+    path = regularisation_path(scaled @ rotation, train[1], config)
+    known = np.asarray(scaler.transform(validation[0])) @ rotation
+    marks = [score(validation[1], predict(model, known), num_classes).macro_f1 for model in path]
+    best = int(np.argmax(marks))  # the first of equals
+    weight, bias = _as_multinomial(path[best])
+    return FittedProbe(
+        scaler=scaler,
+        weight=weight @ rotation.T,
+        bias=bias,
+        inverse_regularisation=config.inverse_regularisation[best],
+        num_unconverged=count_unconverged(path),
+    )
+
+
+def probe_split(
+    features: Matrix, problem: SplitProblem, learned: Labels | None = None
+) -> SplitResult:
+    """Fit on one split and read its test part, once.
+
+    Args:
+        features: All rows.
+        problem: Labels, groups and the split.
+        learned: Labels to train and select on in place of the true ones (the shuffled floor).
+
+    Raises:
+        ValueError: A group in two parts, an empty part, or a class without a training row.
+    """
+    split, taught = problem.split, problem.labels if learned is None else learned
+    refuse_leakage(split, problem.groups)
+    fitted = fit_probe(
+        (features[split.train], taught[split.train]),
+        (features[split.validation], taught[split.validation]),
+        problem.num_classes,
+        problem.config,
+    )
+    predicted = fitted.predict(features[split.test])
+    return SplitResult(
+        scores=score(problem.labels[split.test], predicted, problem.num_classes),
+        inverse_regularisation=fitted.inverse_regularisation,
+        num_unconverged=fitted.num_unconverged,
+    )
+
+
+def regularisation_path(
+    features: Matrix | csr_matrix, labels: Labels, config: LinearProbeConfig
+) -> list[LogisticRegression]:
+    """One classifier for each C, ascending, each started from the one before."""
+    path: list[LogisticRegression] = []
+    for strength in config.inverse_regularisation:
+        model = LogisticRegression(
+            C=strength, max_iter=config.max_iterations, tol=1e-4, warm_start=True
+        )
+        if path:
+            model.coef_ = np.copy(path[-1].coef_)
+            model.intercept_ = np.copy(path[-1].intercept_)
+            model.classes_ = path[-1].classes_
+        with warnings.catch_warnings():  # counted below instead of printed hundreds of times
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            path.append(model.fit(features, labels))
+    return path
+
+
+def predict(model: LogisticRegression, features: Matrix | csr_matrix) -> Labels:
+    """Class of each row."""
+    return np.asarray(model.predict(features), dtype=np.int64)
+
+
+def count_unconverged(path: Sequence[LogisticRegression]) -> int:
+    """Classifiers that stopped at the bound of iterations."""
+    return sum(int(np.max(model.n_iter_) >= model.max_iter) for model in path)
+
+
+def refuse_absent_classes(labels: Labels, num_classes: int) -> None:
+    """Refuse a training part that lacks a class of the label set.
+
+    Raises:
+        ValueError: Names the classes by their place.
+    """
+    absent = sorted(set(range(num_classes)) - set(labels.tolist()))
+    if absent:
+        raise ValueError(f"no training row has the class {', '.join(map(str, absent))}")
+
+
+def _row_space(features: Matrix) -> Float[np.ndarray, "dim rank"]:
+    """Orthonormal basis of the rows where there are fewer rows than dimensions, else identity.
+
+    The L2-penalised solution lies in the span of the training rows, so fitting in that basis
+    gives the same classifier with fewer numbers to solve for.
+    """
+    num_rows, dim = features.shape
+    if num_rows >= dim:
+        return np.eye(dim)
+    basis, _ = np.linalg.qr(features.T)
+    return basis
+
+
+def _as_multinomial(
+    model: LogisticRegression,
+) -> tuple[Float[np.ndarray, "class dim"], Float[np.ndarray, "class"]]:
+    """Weights with a row per class; scikit-learn keeps one row for two classes."""
+    weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
+    if len(weight) == 1:
+        return np.concatenate([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
+    return weight, bias

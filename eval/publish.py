@@ -1,0 +1,174 @@
+"""Give a backbone out: safetensors, statistics, a card, checksums; whole or not at all."""
+
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers.utils import logging as transformers_logging
+
+from eval.model_card import CardFacts, gather_facts, render_card
+from eval.privacy import find_path, strip_private
+from eval.probe_report import ProbeReport, report_from_json
+from eval.records import read_json, write_json, write_text
+from eval.reference import check_in_fresh_process, write_reference
+from eval.release_checks import (
+    SUMS_FILE,
+    checksums,
+    refuse_non_finite,
+    refuse_pickles,
+    unlisted_files,
+    verify_checksums,
+)
+from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from pretrain.models import Backbone
+from pretrain.models.export import export_transformers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishConfig:
+    """Under what name and terms a backbone is given out."""
+
+    licence: str
+    """Licence of the weights, as the Hugging Face Hub spells it: `apache-2.0`, `cc-by-4.0`. There
+    is no default: whoever publishes must have the right to."""
+    name: str = "triptych-backbone"
+    """Name on the model card."""
+    overwrite: bool = False
+    """Replace another published backbone at the same place. Other folders are never replaced."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", self.licence):
+            raise ValueError(
+                "publish.licence is needed, as the Hub spells it (for example apache-2.0, "
+                f"cc-by-4.0, other), got {self.licence!r}"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9][\w.\-]*", self.name):
+            raise ValueError(f"publish.name must be letters, digits, . - _, got {self.name!r}")
+
+
+def publish(checkpoint: Checkpoint, out: Path, config: PublishConfig) -> Path:
+    """Write a published backbone and check it in a fresh process before it appears.
+
+    Publishing the same thing again changes nothing.
+
+    Args:
+        checkpoint: A whole checkpoint.
+        out: Folder to create.
+        config: Licence and name.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ValueError: ``out`` holds something else; non-finite weights; a file that may hold a
+            pickle; the result does not load as it should. Nothing is written.
+        CheckpointError: The checkpoint is not whole, or changed since it was opened.
+    """
+    _refuse_foreign_content(out)
+    _check_unchanged(checkpoint)
+    refuse_pickles(checkpoint.backbone)
+    refuse_non_finite(checkpoint.backbone)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.tmp-", dir=out.parent))
+    try:
+        folder = scratch / "new"
+        folder.mkdir()
+        _write(checkpoint, folder, config)
+        if not _is_published(folder, out, config):
+            _check_release(folder)
+            _put_in_place(folder, out, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return out
+
+
+def verify_published(folder: Path) -> None:
+    """Check a published folder: sums, no pickle, and features as published.
+
+    Raises:
+        ValueError: Names what is wrong.
+    """
+    verify_checksums(folder)
+    refuse_pickles(folder)
+    check_in_fresh_process(folder)
+
+
+def probe_reports(checkpoint: Checkpoint) -> list[ProbeReport]:
+    """Reports of this very checkpoint, by task name; those of another digest are left out."""
+    folder = checkpoint.run / "probes" / checkpoint.folder.name
+    reports = [report_from_json(read_json(path)) for path in sorted(folder.glob("*.json"))]
+    return [report for report in reports if report.checkpoint["digest"] == checkpoint.digest]
+
+
+def _write(checkpoint: Checkpoint, folder: Path, config: PublishConfig) -> None:
+    """Fill the folder; the sums come last."""
+    backbone = Backbone.load(checkpoint.backbone)
+    backbone.save(folder)
+    transformers_logging.disable_progress_bar()  # it counts files, of which there is one
+    exported = export_transformers(backbone, folder)
+    transformers_logging.enable_progress_bar()
+    write_reference(backbone, folder)
+    write_json(folder / "training_config.json", strip_private(checkpoint.config))
+    reports = probe_reports(checkpoint)
+    for report in reports:
+        path = folder / "probes" / f"{report.task['name']}.json"
+        write_json(path, strip_private(report.to_json()))
+    facts: CardFacts = gather_facts(checkpoint, backbone, exported)
+    write_text(folder / "README.md", render_card(facts, reports, config.name, config.licence))
+    write_text(folder / SUMS_FILE, checksums(folder))
+
+
+def _check_release(folder: Path) -> None:
+    """The same checks that a receiver can make, and a search for paths."""
+    for path in sorted(folder.rglob("*")):
+        # A tokenizer's vocabulary is made of the corpus's own words and holds no path of ours.
+        if path.suffix in {".json", ".md"} and path.name != "tokenizer.json":
+            found = find_path(path.read_text(encoding="utf-8"))
+            if found:
+                raise ValueError(f"{path.relative_to(folder)} would give away {found!r}")
+    refuse_non_finite(folder)
+    verify_published(folder)
+
+
+def _check_unchanged(checkpoint: Checkpoint) -> None:
+    found = open_checkpoint(checkpoint.folder).digest
+    if found != checkpoint.digest:
+        raise CheckpointError(
+            f"{checkpoint.folder}: replaced since it was opened; name it again to publish it"
+        )
+
+
+def _refuse_foreign_content(out: Path) -> None:
+    """Only a published backbone, with nothing added to it, may ever be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    strange = unlisted_files(out) if (out / SUMS_FILE).is_file() else ["something"]
+    if strange:
+        raise ValueError(
+            f"{out}: holds {strange[0]}, which is no part of a published backbone; choose another "
+            "folder"
+        )
+
+
+def _is_published(folder: Path, out: Path, config: PublishConfig) -> bool:
+    """Whether ``out`` holds this very release already.
+
+    Raises:
+        ValueError: It holds another one, or a damaged one, and may not be overwritten.
+    """
+    if config.overwrite or not (out / SUMS_FILE).is_file():
+        return False
+    if (out / SUMS_FILE).read_bytes() != (folder / SUMS_FILE).read_bytes():
+        raise ValueError(f"{out}: another backbone is published here; use overwrite to replace it")
+    verify_checksums(out)
+    return True
+
+
+def _put_in_place(folder: Path, out: Path, scratch: Path) -> None:
+    """Rename; what was there goes with the scratch folder."""
+    if out.exists():
+        os.rename(out, scratch / "old")
+    os.rename(folder, out)

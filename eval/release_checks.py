@@ -1,0 +1,105 @@
+"""What a folder must be before it is given out: safetensors, finite, with checksums."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+SUMS_FILE = "SHA256SUMS"
+_ALLOWED = {".safetensors", ".json", ".txt", ".md"}
+
+
+def release_files(folder: Path) -> Iterator[Path]:
+    """Files of a folder, in a fixed order.
+
+    Raises:
+        ValueError: A link, or something that is neither file nor folder.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path}: only plain files can be published")
+        if path.is_file():
+            yield path
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Refuse every file that is no safetensors, JSON or text, whatever its name says.
+
+    Raises:
+        ValueError: Names the first such file.
+    """
+    for path in release_files(folder):
+        if path.name == SUMS_FILE:
+            continue
+        with path.open("rb") as stream:
+            head = stream.read(4)
+        if path.suffix not in _ALLOWED or head[:2] in _PICKLE_HEADS or head == b"PK\x03\x04":
+            raise ValueError(
+                f"{path}: may hold a pickle; only safetensors, JSON and text are published"
+            )
+
+
+_PICKLE_HEADS = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+
+
+def refuse_non_finite(folder: Path) -> None:
+    """Refuse weights with NaN or infinities.
+
+    Raises:
+        ValueError: Names file and tensor; or a file that is no whole safetensors file.
+    """
+    for path in release_files(folder):
+        if path.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  (safe_open is no mapping)
+                    value = tensors.get_tensor(name)
+                    if value.is_floating_point() and not torch.isfinite(value).all():
+                        raise ValueError(
+                            f"{path}: tensor {name} holds NaN or infinite weights; unfit to publish"
+                        )
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def checksums(folder: Path) -> str:
+    """Text of ``SHA256SUMS``, as ``sha256sum --check`` reads it."""
+    lines = []
+    for path in release_files(folder):
+        if path.name != SUMS_FILE or path.parent != folder:
+            lines.append(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n")
+    return "".join(lines)
+
+
+def verify_checksums(folder: Path) -> None:
+    """Compare a published folder with its sums.
+
+    Raises:
+        ValueError: No sums, or the first file that is changed, missing or too many.
+    """
+    try:
+        lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise ValueError(f"{folder}: no {SUMS_FILE}, so this is no published backbone") from None
+    expected = {line[66:]: line[:64] for line in lines}
+    found = {line[66:]: line[:64] for line in checksums(folder).splitlines()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            problem = "is missing" if name not in found else "differs from what was published"
+            raise ValueError(f"{folder / name}: {problem} (sha256)")
+
+
+def unlisted_files(folder: Path) -> list[str]:
+    """Files that the folder's sums do not name."""
+    lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
+    known = {line[66:] for line in lines} | {SUMS_FILE}
+    found = {path.relative_to(folder).as_posix() for path in release_files(folder)}
+    return sorted(found - known)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

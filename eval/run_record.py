@@ -1,0 +1,129 @@
+"""What a run folder holds, read for the report; missing parts are empty, broken lines counted."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.probe_report import ProbeReport, report_from_json
+from eval.records import read_json
+
+_IMAGE_URI = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleViews:
+    """One training triple and what the views made of it; pictures are data URIs, checked."""
+
+    key: str
+    text: str
+    text_views: tuple[str, ...]
+    image: str | None
+    image_views: tuple[str, ...]
+    spectrogram: str | None
+    spectrogram_views: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """All that the report shows."""
+
+    name: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, list[tuple[float, float]]]
+    """By name: (step, value)."""
+    probes: tuple[ProbeReport, ...]
+    """By task, then by step."""
+    views: tuple[SampleViews, ...]
+    checkpoints: tuple[str, ...]
+    num_broken_lines: int
+    """Lines of ``metrics.jsonl`` that are no JSON object with a step."""
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read a run folder.
+
+    Raises:
+        ValueError: The folder does not exist or holds nothing of a run; or a probe report or the
+            views cannot be read.
+    """
+    known = ("config.json", "metrics.jsonl", "checkpoints", "probes")
+    if not any((run / name).exists() for name in known):
+        raise ValueError(f"{run}: no run folder: it holds none of {', '.join(known)}")
+    metrics, broken = _read_metrics(run / "metrics.jsonl")
+    config = run / "config.json"
+    return RunRecord(
+        name=run.resolve().name,
+        config=read_json(config) if config.is_file() else {},
+        metrics=metrics,
+        probes=_read_probes(run / "probes"),
+        views=_read_views(run / "views" / "views.json"),
+        checkpoints=tuple(
+            path.parent.name for path in sorted(run.glob("checkpoints/step-*/COMPLETE"))
+        ),
+        num_broken_lines=broken,
+    )
+
+
+def _read_metrics(path: Path) -> tuple[dict[str, list[tuple[float, float]]], int]:
+    series: dict[str, list[tuple[float, float]]] = {}
+    broken = 0
+    if not path.is_file():
+        return series, broken
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+            step = float(record["step"])
+        except (ValueError, TypeError, KeyError):
+            broken += 1  # a line cut short by a kill
+            continue
+        for name, value in record.items():
+            if name != "step" and isinstance(value, int | float):
+                series.setdefault(name, []).append((step, float(value)))
+    return {name: sorted(points) for name, points in series.items()}, broken
+
+
+def _read_probes(folder: Path) -> tuple[ProbeReport, ...]:
+    reports = []
+    for path in sorted(folder.glob("*/*.json")):
+        try:
+            reports.append(report_from_json(read_json(path)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; remove it or probe again") from None
+    return tuple(
+        sorted(reports, key=lambda report: (report.task["name"], report.checkpoint["step"]))
+    )
+
+
+def _read_views(path: Path) -> tuple[SampleViews, ...]:
+    if not path.is_file():
+        return ()
+    samples = read_json(path).get("samples")
+    if not isinstance(samples, list):
+        raise ValueError(f"{path}: expected a list under 'samples'")
+    return tuple(_sample(record) for record in samples if isinstance(record, dict))
+
+
+def _sample(record: Mapping[str, Any]) -> SampleViews:
+    return SampleViews(
+        key=str(record.get("key", "")),
+        text=str(record.get("text") or ""),
+        text_views=tuple(str(view) for view in record.get("text_views") or ()),
+        image=_picture(record.get("image")),
+        image_views=_pictures(record.get("image_views")),
+        spectrogram=_picture(record.get("spectrogram")),
+        spectrogram_views=_pictures(record.get("spectrogram_views")),
+    )
+
+
+def _picture(value: object) -> str | None:
+    """A picture inside the page; anything else, such as an address to fetch, is left out."""
+    return value if isinstance(value, str) and _IMAGE_URI.fullmatch(value) else None
+
+
+def _pictures(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        return ()
+    return tuple(picture for picture in map(_picture, values) if picture is not None)

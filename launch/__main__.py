@@ -1,0 +1,58 @@
+"""The `triptych` command."""
+
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from launch.errors import user_errors
+
+OVERVIEW = """\
+usage: triptych COMMAND [options]; triptych COMMAND --help tells more
+
+  demo         everything below in order, on the bundled sample corpus
+  shard        raw corpus -> WebDataset shards with index and manifest
+  stats        shards -> vocabulary, image and mel statistics
+  pretrain     shards -> checkpoints: multimodal BYOL, here or on a Slurm cluster
+  import-task  labelled sentiment set, as its authors distribute it -> task
+  probe        checkpoint x task -> linear-probe report with floors
+  publish      checkpoint -> backbone that transformers loads
+  report       run -> one self-contained HTML page
+
+A run from raw files to a published backbone:
+
+  triptych shard corpus/manifest.jsonl shards
+  triptych stats shards
+  triptych pretrain demo --run runs/first --pretrain.data.shards shards --ranks 2
+  triptych probe runs/first sample-topics
+  triptych publish runs/first backbone --licence apache-2.0
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the sub-command that the first argument names."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.basicConfig(level=logging.WARNING, format="triptych: %(message)s")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(OVERVIEW, end="")
+        return
+    name, rest = words[0], words[1:]
+    with user_errors():
+        sys.exit(_find_command(name)(rest))
+
+
+def _find_command(name: str) -> Callable[[list[str]], int]:
+    # Imported here: `triptych --help` should not wait for torch.
+    from launch.commands import COMMANDS
+
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" did you mean {close[0]}?" if close else ""
+        raise ValueError(f"no command is named {name!r};{hint} there are: {', '.join(COMMANDS)}")
+    return COMMANDS[name]
+
+
+if __name__ == "__main__":
+    main()

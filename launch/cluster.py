@@ -1,0 +1,230 @@
+"""A Slurm cluster, reached through submitit: ask for nodes, run one command on every rank."""
+
+import contextlib
+import io
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from launch.preemption import EXIT_REQUEUE
+
+SITE_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER")
+
+
+class SubmissionError(OSError):
+    """Slurm did not take a job; the message is sbatch's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """What one job asks Slurm for."""
+
+    nodes: int = 1
+    """Number of nodes."""
+
+    ranks_per_node: int = 1
+    """Processes on each node: as many as it has GPUs."""
+
+    gpus_per_node: int = 0
+    """GPUs on each node; 0 asks for none."""
+
+    cpus_per_task: int = 1
+    """CPU cores of each rank, loader processes included."""
+
+    memory_gb: int | None = None
+    """Memory of each node in GiB; None leaves it to the cluster."""
+
+    walltime_minutes: int = 60
+    """Time limit of a pretraining job, which is requeued and resumed at its end."""
+
+    probe_walltime_minutes: int = 60
+    """Time limit of a probe job."""
+
+    partition: str | None = None
+    """Queue; None is the cluster's default, as for the three that follow."""
+
+    account: str | None = None
+    """Whose budget pays."""
+
+    qos: str | None = None
+    """Quality of service."""
+
+    constraint: str | None = None
+    """Features that the nodes must have, such as `h100`."""
+
+    setup: tuple[str, ...] = ()
+    """Shell lines before the ranks start: modules, environment, `source slurm/nccl.env`."""
+
+    container: tuple[str, ...] = ()
+    """Words before the command on every rank, as in `apptainer exec --nv image.sif`."""
+
+    save_seconds: int = 120
+    """How long before its limit a job is told (SIGUSR2) to save and stop."""
+
+    max_requeues: int = 20
+    """How often a job that saved and stopped is queued again."""
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "ranks_per_node", "cpus_per_task", "walltime_minutes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"slurm.{name} must be positive, got {getattr(self, name)}")
+        for name in ("gpus_per_node", "save_seconds", "max_requeues"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"slurm.{name} must not be negative, got {getattr(self, name)}")
+        if self.probe_walltime_minutes < 1:
+            raise ValueError(
+                f"slurm.probe_walltime_minutes must be positive, got {self.probe_walltime_minutes}"
+            )
+        if self.save_seconds >= 60 * self.walltime_minutes:
+            raise ValueError(
+                f"slurm.save_seconds {self.save_seconds} must be less than slurm.walltime_minutes "
+                f"{self.walltime_minutes}: the job would be stopped as it starts"
+            )
+        if self.memory_gb is not None and self.memory_gb < 1:
+            raise ValueError(f"slurm.memory_gb must be positive, got {self.memory_gb}")
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of a pretraining job."""
+        return self.nodes * self.ranks_per_node
+
+    def for_probe(self) -> "ClusterConfig":
+        """One rank, at most one GPU, the probe's time limit."""
+        return replace(
+            self,
+            nodes=1,
+            ranks_per_node=1,
+            gpus_per_node=min(1, self.gpus_per_node),
+            walltime_minutes=self.probe_walltime_minutes,
+            save_seconds=min(self.save_seconds, 30),
+            max_requeues=0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmittedJob:
+    """A job that Slurm has taken."""
+
+    job_id: str
+    name: str
+    script: Path
+    """What sbatch was given."""
+    stdout: tuple[Path, ...]
+    stderr: tuple[Path, ...]
+    """Logs of each rank, appended to after a requeue; there once the rank has started."""
+
+
+def submit_command(
+    command: Sequence[str], name: str, logs: Path, cluster: ClusterConfig
+) -> SubmittedJob:
+    """Queue one command, run by every rank of a job, and return without waiting.
+
+    No state of this process travels: no pickle, none of its Slurm or torchrun variables.
+
+    Args:
+        command: Program and arguments; relative paths are seen from the current folder.
+        name: The job's name in the queue.
+        logs: Folder for the script and the logs; every node must see it.
+        cluster: What to ask for.
+
+    Raises:
+        ValueError: there is no Slurm on this machine.
+        SubmissionError: sbatch refused the job.
+    """
+    executor = make_executor(name, logs, cluster)
+    # submitit's `submit` would pickle a function, and its process would stand between Slurm's
+    # signals and the command; `_submit_command` hands srun the command itself.
+    try:
+        # submitit prints sbatch's complaint, which the error below holds.
+        with _clean_environment(), contextlib.redirect_stderr(io.StringIO()):
+            job = executor._submit_command(shlex.join([*cluster.container, *command]))
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise SubmissionError(f"{name}: sbatch refused the job: {_reason(error)}") from error
+    tasks = [submitit.SlurmJob(logs, job.job_id, [rank]) for rank in range(job.num_tasks)]
+    return SubmittedJob(
+        job_id=job.job_id,
+        name=name,
+        script=job.paths.submission_file,
+        stdout=tuple(task.paths.stdout for task in tasks),
+        stderr=tuple(task.paths.stderr for task in tasks),
+    )
+
+
+def make_executor(name: str, logs: Path, cluster: ClusterConfig) -> submitit.SlurmExecutor:
+    """Make submitit's executor for one job.
+
+    Raises:
+        ValueError: there is no Slurm on this machine.
+    """
+    missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
+    if missing:
+        raise ValueError(f"no {' and no '.join(missing)} on PATH: submit from a Slurm login node")
+    logs.mkdir(parents=True, exist_ok=True)
+    executor = submitit.SlurmExecutor(logs)
+    executor.update_parameters(**sbatch_parameters(name, cluster))
+    return executor
+
+
+def sbatch_parameters(name: str, cluster: ClusterConfig) -> dict[str, Any]:
+    """What the job asks for, by submitit's names; options that are None are left out."""
+    wanted = {
+        "job_name": name,
+        "nodes": cluster.nodes,
+        "ntasks_per_node": cluster.ranks_per_node,
+        "gpus_per_node": cluster.gpus_per_node or None,
+        "cpus_per_task": cluster.cpus_per_task,
+        "mem": f"{cluster.memory_gb}GB" if cluster.memory_gb else None,
+        "time": cluster.walltime_minutes,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "setup": list(cluster.setup) or None,
+    }
+    given = {option: value for option, value in wanted.items() if value is not None}
+    return given | {
+        "wckey": None,  # submitit's own default; a cluster may refuse keys it does not know
+        "signal_delay_s": cluster.save_seconds,
+        "additional_parameters": {"requeue": True, "open-mode": "append"},
+        # One dead rank ends the step. srun no longer inherits the cores from sbatch (22.05).
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cluster.cpus_per_task}"],
+        "teardown": _requeue_lines(cluster.max_requeues),
+    }
+
+
+@contextlib.contextmanager
+def _clean_environment() -> Iterator[None]:
+    """Without the variables of a surrounding job, but with those that say where Slurm is.
+
+    submitit takes away all that begins with SLURM_, and without SLURM_CONF sbatch finds no
+    cluster where the file is not in its usual place.
+    """
+    site = {name: os.environ[name] for name in SITE_VARIABLES if name in os.environ}
+    with submitit.helpers.clean_env():
+        os.environ.update(site)
+        yield
+
+
+def _requeue_lines(max_requeues: int) -> list[str]:
+    """Queue the job again where its ranks have saved and stopped, and keep their exit code."""
+    return [
+        "code=$?",
+        f'if [ "$code" -eq {EXIT_REQUEUE} ] && '
+        f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {max_requeues} ]; then',
+        '  scontrol requeue "$SLURM_JOB_ID"',
+        "fi",
+        'exit "$code"',
+    ]
+
+
+def _reason(error: Exception) -> str:
+    """The last line that sbatch wrote."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

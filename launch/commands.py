@@ -1,0 +1,247 @@
+"""What each sub-command does: options from tyro, one call into the package that does it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from data_sharding.job import ShardingConfig, shard_corpus
+from data_sharding.stats import StatsConfig, compute_stats
+from eval.probe import ProbeConfig, probe
+from eval.probe_report import format_table
+from eval.publish import PublishConfig, publish
+from eval.report import write_report
+from eval.tasks import import_mvsa_single, load_task
+from launch.cluster import ClusterConfig
+from launch.demo import DemoConfig, run_demo
+from launch.jobs import submit_pretrain, submit_probe
+from launch.local import run_local
+from launch.recipes import find_recipe, list_recipes
+from launch.run_config import RunConfig, load_run_config, prepare_run
+from pretrain.checkpoint import open_checkpoint
+
+TASK_IMPORTERS = {"mvsa-single": import_mvsa_single}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCommand:
+    """Turn a raw corpus into WebDataset shards, each with an index, and a manifest."""
+
+    corpus: tyro.conf.Positional[Path]
+    """A manifest (JSONL or CSV with id, text, image, audio, split, labels), or a folder with
+    `manifest.jsonl` or `manifest.csv`; `sample` is the bundled sample corpus."""
+
+    out: tyro.conf.Positional[Path]
+    """Folder to create."""
+
+    config: Annotated[ShardingConfig, tyro.conf.arg(name="")] = field(
+        default_factory=ShardingConfig
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsCommand:
+    """Train the vocabulary and measure image and mel statistics of a set's train split."""
+
+    shards: tyro.conf.Positional[Path]
+    """Folder made by `triptych shard`."""
+
+    config: Annotated[StatsConfig, tyro.conf.arg(name="")] = field(default_factory=StatsConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainCommand:
+    """Pretrain text, image and audio encoders on a shard set, without labels."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+    resume: bool = False
+    """Continue the run in the folder from its newest whole checkpoint, at the next sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCommand:
+    """Score a frozen checkpoint on a labelled task, beside its floors."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """A checkpoint folder, or a run folder for its newest one."""
+
+    task: tyro.conf.Positional[str]
+    """`sample-topics`, or a task folder made by `triptych import-task`."""
+
+    cluster: Literal["inline", "slurm"] = "inline"
+    """Here, or as a Slurm job."""
+
+    slurm: ClusterConfig = field(default_factory=ClusterConfig)
+    """What a Slurm job asks for."""
+
+    config: Annotated[ProbeConfig, tyro.conf.arg(name="")] = field(default_factory=ProbeConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishCommand:
+    """Write a checkpoint's backbone in the form others load it, with a model card."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """A checkpoint folder, or a run folder for its newest one."""
+
+    out: tyro.conf.Positional[Path]
+    """Folder to create."""
+
+    config: Annotated[PublishConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportTaskCommand:
+    """Turn a labelled set, as its authors distribute it, into a task for `triptych probe`."""
+
+    importer: tyro.conf.Positional[Literal["mvsa-single"]]
+    """Layout of the set."""
+
+    folder: tyro.conf.Positional[Path]
+    """Where the set lies."""
+
+    out: tyro.conf.Positional[Path]
+    """Task folder to create."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand:
+    """Draw losses, health, probe scores and views of a run as one self-contained page."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+
+
+def shard_command(arguments: list[str]) -> int:
+    """`triptych shard`."""
+    command = tyro.cli(ShardCommand, args=arguments, prog="triptych shard")
+    corpus = sample_corpus() if str(command.corpus) == "sample" else command.corpus
+    print(shard_corpus(corpus, command.out, command.config).summary())
+    return 0
+
+
+def sample_corpus() -> Path:
+    """The bundled sample corpus."""
+    import data_sharding
+
+    return Path(data_sharding.__file__).parent / "sample_corpus"
+
+
+def stats_command(arguments: list[str]) -> int:
+    """`triptych stats`."""
+    command = tyro.cli(StatsCommand, args=arguments, prog="triptych stats")
+    stats = compute_stats(command.shards, command.config)
+    print(
+        f"{command.shards / 'stats'}: {stats.vocab_size} word pieces, "
+        f"{stats.num_samples} samples of the train split"
+    )
+    return 0
+
+
+def pretrain_command(arguments: list[str]) -> int:
+    """`triptych pretrain`."""
+    default, rest = _default_run(arguments)
+    command = tyro.cli(
+        PretrainCommand,
+        args=rest,
+        prog="triptych pretrain RECIPE",
+        default=PretrainCommand(config=default),
+        description=_pretrain_description(),
+    )
+    config = command.config
+    # torchrun and srun start every rank with this very command.
+    if config.cluster == "local" and "RANK" in os.environ:
+        config = replace(config, cluster="inline")
+    if config.cluster == "inline":
+        return _pretrain_inline(config, command.resume)
+    prepare_run(config, command.resume)
+    if config.cluster == "slurm":
+        job = submit_pretrain(config.run, config.slurm)
+        print(f"job {job.job_id} pretrains {config.run}; logs: {job.stdout}")
+        return 0
+    return run_local(config.run, config.ranks)
+
+
+def _default_run(arguments: list[str]) -> tuple[RunConfig, list[str]]:
+    """The recipe, or the file after ``--config``, and the other arguments."""
+    if arguments and not arguments[0].startswith("-"):
+        return find_recipe(arguments[0]), arguments[1:]
+    if "--config" in arguments[:-1]:
+        at = arguments.index("--config")
+        return load_run_config(Path(arguments[at + 1])), arguments[:at] + arguments[at + 2 :]
+    if {"-h", "--help"} & set(arguments):
+        return find_recipe("base"), arguments
+    raise ValueError(
+        "give a recipe or --config run/config.json: triptych pretrain "
+        f"{{{','.join(recipe.name for recipe in list_recipes())}}}"
+    )
+
+
+def _pretrain_description() -> str:
+    lines = [f"{recipe.name}: {recipe.summary}" for recipe in list_recipes()]
+    return "\n\n".join([PretrainCommand.__doc__ or "", "Recipes:", *lines])
+
+
+def _pretrain_inline(config: RunConfig, resume: bool) -> int:
+    """One rank among those that torchrun or Slurm started; the first prepares the run."""
+    from launch.rendezvous import find_rendezvous
+    from launch.worker import work
+
+    if find_rendezvous(os.environ).rank == 0:
+        prepare_run(config, resume)
+    return work(config)
+
+
+def probe_command(arguments: list[str]) -> int:
+    """`triptych probe`."""
+    command = tyro.cli(ProbeCommand, args=arguments, prog="triptych probe")
+    checkpoint = open_checkpoint(command.checkpoint)
+    if command.cluster == "slurm":
+        job = submit_probe(checkpoint.folder, command.task, command.slurm)
+        print(f"job {job.job_id}; logs: {job.stdout}" if job else "queued or done already")
+        return 0
+    print(format_table(probe(checkpoint, load_task(command.task), command.config)))
+    return 0
+
+
+def publish_command(arguments: list[str]) -> int:
+    """`triptych publish`."""
+    command = tyro.cli(PublishCommand, args=arguments, prog="triptych publish")
+    print(publish(open_checkpoint(command.checkpoint), command.out, command.config))
+    return 0
+
+
+def import_task_command(arguments: list[str]) -> int:
+    """`triptych import-task`."""
+    command = tyro.cli(ImportTaskCommand, args=arguments, prog="triptych import-task")
+    task = TASK_IMPORTERS[command.importer](command.folder, command.out)
+    print(f"{command.out}: task {task.name}")
+    return 0
+
+
+def report_command(arguments: list[str]) -> int:
+    """`triptych report`."""
+    command = tyro.cli(ReportCommand, args=arguments, prog="triptych report")
+    print(write_report(command.run))
+    return 0
+
+
+def demo_command(arguments: list[str]) -> int:
+    """`triptych demo`."""
+    return run_demo(tyro.cli(DemoConfig, args=arguments, prog="triptych demo"))
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "demo": demo_command,
+    "shard": shard_command,
+    "stats": stats_command,
+    "pretrain": pretrain_command,
+    "import-task": import_task_command,
+    "probe": probe_command,
+    "publish": publish_command,
+    "report": report_command,
+}

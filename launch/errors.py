@@ -1,0 +1,21 @@
+"""User errors become one line on stderr and exit code 2; bugs keep their traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from data_sharding.schema import ShardError
+from pretrain.checkpoint import CheckpointError
+
+USER_ERRORS = (ValueError, ShardError, CheckpointError, OSError)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Print what the user can act on as one line and exit with 2."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        message = " ".join(str(error).split())
+        print(f"triptych: {message}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,146 @@
+"""The jobs of a run: one that pretrains, and a probe for each checkpoint it commits.
+
+``python -m launch.jobs CHECKPOINT TASK CLUSTER_JSON`` submits one probe; the hook below runs it
+as a process of its own, because submitting clears variables that the trainer lives by.
+"""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from launch.cluster import ClusterConfig, SubmissionError, SubmittedJob, submit_command
+from pretrain.checkpoint import open_checkpoint
+
+logger = logging.getLogger(__name__)
+
+SUBMIT_TIMEOUT_SECONDS = 120
+"""How long a controller that does not answer is waited for, aside from training."""
+
+
+def submit_pretrain(run_folder: Path, cluster: ClusterConfig) -> SubmittedJob:
+    """Queue the run that ``run_folder/config.json`` describes, on all ranks of a job.
+
+    Raises:
+        ValueError: there is no such file, or no Slurm on this machine.
+        SubmissionError: sbatch refused the job.
+    """
+    run_folder = run_folder.absolute()
+    if not (run_folder / "config.json").is_file():
+        raise ValueError(f"{run_folder}: no config.json, so there is no run to submit")
+    command = [sys.executable, "-u", "-m", "launch.worker", str(run_folder)]
+    return submit_command(command, f"pretrain-{run_folder.name}", run_folder / "logs", cluster)
+
+
+def submit_probe(checkpoint_folder: Path, task: str, cluster: ClusterConfig) -> SubmittedJob | None:
+    """Queue the probe of one checkpoint on one task, unless that is queued, running or done.
+
+    Args:
+        checkpoint_folder: A whole checkpoint.
+        task: A task's name or its folder.
+        cluster: Where; the job takes one rank of it.
+
+    Returns:
+        The job, or None where nothing was left to submit.
+
+    Raises:
+        CheckpointError: the checkpoint is not whole.
+        ValueError: there is no Slurm on this machine.
+        SubmissionError: Slurm did not answer or refused the job.
+    """
+    checkpoint = open_checkpoint(checkpoint_folder.absolute(), verify=False)
+    name = probe_job_name(checkpoint.digest, task)
+    report = checkpoint.run / "probes" / checkpoint.folder.name / f"{Path(task).name}.json"
+    if report.is_file() and checkpoint.digest in report.read_text(encoding="utf-8"):
+        return None
+    if jobs_named(name):
+        return None
+    target = str(Path(task).absolute()) if Path(task).is_dir() else task
+    command = [sys.executable, "-u", "-m", "launch", "probe", str(checkpoint.folder), target]
+    return submit_command(command, name, checkpoint.run / "logs", cluster.for_probe())
+
+
+def probe_job_name(digest: str, task: str) -> str:
+    """A name that only the probe of these very weights on this task has."""
+    return f"probe-{digest[:16]}-{re.sub(r'[^A-Za-z0-9_.-]', '_', Path(task).name)}"
+
+
+def jobs_named(name: str) -> list[str]:
+    """Ids of the jobs of that name that are pending or running. Needs no accounting database.
+
+    Raises:
+        SubmissionError: Slurm does not answer.
+    """
+    command = ["squeue", "--noheader", "--format=%i", f"--name={name}"]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_SECONDS, check=False
+        )
+    except FileNotFoundError as error:
+        raise ValueError("no squeue on PATH: submit from a Slurm login node") from error
+    except subprocess.TimeoutExpired as error:
+        raise SubmissionError(f"{name}: squeue gave no answer in {error.timeout:.0f} s") from error
+    if answer.returncode != 0:
+        raise SubmissionError(f"{name}: squeue failed: {answer.stderr.strip()}")
+    return answer.stdout.split()
+
+
+class ProbeOnCheckpoint:
+    """Submits a probe of each task for each committed checkpoint; for rank 0's ``on_checkpoint``.
+
+    It returns at once. What goes wrong is logged and never reaches the training.
+    """
+
+    def __init__(self, tasks: tuple[str, ...], cluster: ClusterConfig) -> None:
+        self._tasks = tasks
+        self._cluster = json.dumps(asdict(cluster))
+        # One thread, so that a slow controller piles up waiting work and not processes.
+        self._submissions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="submit-probe")
+
+    def __call__(self, checkpoint_folder: Path) -> None:
+        """Submit the probes of one checkpoint in the background."""
+        for task in self._tasks:
+            self._submissions.submit(self._submit, checkpoint_folder, task)
+
+    def close(self) -> None:
+        """Wait until everything is submitted; the interpreter's end does the same."""
+        self._submissions.shutdown(wait=True)
+
+    def _submit(self, checkpoint_folder: Path, task: str) -> None:
+        command = [sys.executable, "-m", "launch.jobs", str(checkpoint_folder), task, self._cluster]
+        try:
+            answer = subprocess.run(
+                command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            logger.warning("%s: no probe on %s: %s", checkpoint_folder, task, error)
+            return
+        if answer.returncode == 0:
+            logger.info("%s", answer.stdout.strip())
+        else:
+            reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+            logger.warning("%s: no probe on %s: %s", checkpoint_folder, task, reason)
+
+
+def cluster_from_json(text: str) -> ClusterConfig:
+    """What the hook above passed on; plain, because the full reader would import torch."""
+    content = json.loads(text)
+    tuples = {name: tuple(value) for name, value in content.items() if isinstance(value, list)}
+    return ClusterConfig(**content | tuples)
+
+
+def main() -> None:
+    """Submit one probe and print its job id."""
+    checkpoint_folder, task, cluster = sys.argv[1:]
+    job = submit_probe(Path(checkpoint_folder), task, cluster_from_json(cluster))
+    print(
+        f"{checkpoint_folder}: probe on {task}: {f'job {job.job_id}' if job else 'there already'}"
+    )
+
+
+if __name__ == "__main__":
+    main()

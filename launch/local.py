@@ -1,0 +1,125 @@
+"""The ranks of a run as processes of this machine.
+
+torch's own launcher is not used: it answers every failure with exit code 1, so that "saved, start
+me again" is lost; SIGUSR2 kills it; and it kills ranks that are still saving after SIGTERM.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+GRACE_SECONDS = 30.0
+"""After a rank has failed, how long the others may take to end before they are killed."""
+POLL_SECONDS = 0.1
+PR_SET_PDEATHSIG = 1
+
+Rank = subprocess.Popen[bytes]
+
+
+def run_local(run_folder: Path, ranks: int, grace_seconds: float = GRACE_SECONDS) -> int:
+    """Train a run with local ranks and wait for them.
+
+    A signal that asks for a stop goes to every rank. When this process dies, so do the ranks.
+
+    Args:
+        run_folder: The run; each rank does ``python -m launch.worker RUN_FOLDER``.
+        ranks: How many.
+        grace_seconds: After a rank has failed, how long the others may take to end.
+
+    Returns:
+        0, or the exit code of the first rank that failed (128 + the signal that ended it).
+    """
+    return run_ranks([sys.executable, "-m", "launch.worker", str(run_folder)], ranks, grace_seconds)
+
+
+def run_ranks(command: list[str], ranks: int, grace_seconds: float = GRACE_SECONDS) -> int:
+    """`run_local` for any command, with torch's variables for each rank."""
+    port = _free_port()
+    started: list[Rank] = []
+    with _forwarded_signals(started):
+        try:
+            for rank in range(ranks):
+                started.append(_start(command, rank, ranks, port))
+            return _wait(started, grace_seconds)
+        finally:
+            _kill(started)
+
+
+def _start(command: list[str], rank: int, ranks: int, port: int) -> Rank:
+    environment = os.environ | {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    # Shared fairly: by default every rank would start a thread for every core.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))
+    # A session of its own: Ctrl-C reaches a rank once, through us.
+    return subprocess.Popen(
+        command, env=environment, start_new_session=True, preexec_fn=_die_with_parent
+    )
+
+
+def _die_with_parent() -> None:
+    """In the child: ask Linux for SIGKILL when the launcher is gone, however it went."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait(started: list[Rank], grace_seconds: float) -> int:
+    """Wait for all; once one has failed, ask the others to stop and bound the wait."""
+    first_failure, deadline = 0, float("inf")
+    while any(process.poll() is None for process in started) and time.monotonic() < deadline:
+        if first_failure == 0 and (first_failure := _failure(started)):
+            deadline = time.monotonic() + grace_seconds
+            _signal_all(started, signal.SIGTERM)
+        time.sleep(POLL_SECONDS)
+    return first_failure or _failure(started)
+
+
+def _failure(started: list[Rank]) -> int:
+    """Exit code of a rank that has failed, as a shell would say it; 0 where none has."""
+    codes = [process.poll() for process in started]
+    return next((code if code > 0 else 128 - code for code in codes if code), 0)
+
+
+@contextmanager
+def _forwarded_signals(started: list[Rank]) -> Iterator[None]:
+    def forward(number: int, frame: FrameType | None) -> None:
+        _signal_all(started, signal.Signals(number))
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _signal_all(started: list[Rank], number: signal.Signals) -> None:
+    for process in started:
+        process.send_signal(number)
+
+
+def _kill(started: list[Rank]) -> None:
+    """End what is left, the ranks' own children included: each rank leads a process group."""
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -1,0 +1,122 @@
+"""What a run is: its folder, its training, the ranks that do it, and its probes."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from data_sharding.manifest import ShardSet
+from data_sharding.stats import CorpusStats
+from launch.cluster import ClusterConfig
+from pretrain.checkpoint import newest_complete
+from pretrain.config import PretrainConfig, config_from_json, config_to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A pretraining run."""
+
+    run: Path
+    """Run folder: configuration, checkpoints, metrics, probes, report."""
+
+    pretrain: PretrainConfig
+    """Data, model, views, objective, schedules."""
+
+    cluster: Literal["local", "slurm", "inline"] = "local"
+    """`local`: start the ranks here. `slurm`: submit a job. `inline`: this process is one rank
+    that torchrun or Slurm started."""
+
+    ranks: int = 1
+    """Ranks that `local` starts."""
+
+    slurm: ClusterConfig = field(default_factory=ClusterConfig)
+    """What `slurm` asks for."""
+
+    probe_tasks: tuple[str, ...] = ()
+    """Tasks probed after each checkpoint, by name or folder; a job each under `slurm`."""
+
+    def __post_init__(self) -> None:
+        if self.ranks < 1:
+            raise ValueError(f"ranks must be positive, got {self.ranks}")
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of the run, where this configuration decides them."""
+        return (
+            self.slurm.nodes * self.slurm.ranks_per_node if self.cluster == "slurm" else self.ranks
+        )
+
+
+def save_run_config(config: RunConfig) -> None:
+    """Write ``config.json`` into the run folder, whole or not at all."""
+    config.run.mkdir(parents=True, exist_ok=True)
+    path = config.run / "config.json"
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(config_to_json(config), indent=2) + "\n")
+    temporary.replace(path)
+
+
+def load_run_config(path: Path) -> RunConfig:
+    """Read a ``config.json``, or the one in a run folder.
+
+    Raises:
+        ValueError: no such file, no JSON, unknown keys (with a suggestion) or bad values.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file}: no run configuration: {error}") from error
+    return config_from_json(RunConfig, content, str(file))
+
+
+def prepare_run(config: RunConfig, resume: bool) -> None:
+    """Check shards, batch and run folder, then write the configuration.
+
+    Raises:
+        ShardError: the shards are none, or without their statistics.
+        ValueError: the folder holds a run and ``resume`` is false; or ``resume`` is true and
+            there is nothing to resume, or what decides the weights has changed.
+    """
+    # Refuse before anything is written.
+    config.pretrain.batch.micro_for(config.world_size)
+    ShardSet.open(config.pretrain.data.shards, split=config.pretrain.data.split)
+    CorpusStats.load(config.pretrain.data.shards / "stats")
+    stored = config.run / "config.json"
+    if resume:
+        if not stored.exists():
+            raise ValueError(f"{config.run}: nothing to resume; leave --resume out to start it")
+        refuse_drift(load_run_config(stored), config)
+        if newest_complete(config.run) is None:
+            raise ValueError(
+                f"{config.run}: no whole checkpoint to resume from; remove the folder to restart"
+            )
+    elif stored.exists():
+        raise ValueError(
+            f"{config.run} holds a run already; --resume continues it, --run names another folder"
+        )
+    save_run_config(config)
+
+
+def refuse_drift(before: RunConfig, now: RunConfig) -> None:
+    """Refuse to resume when what decides the weights differs.
+
+    Raises:
+        ValueError: names each differing option with both values.
+    """
+    old, new = (_flat(config_to_json(c.pretrain), "pretrain") for c in (before, now))
+    changed = [
+        f"{key}: {old.get(key)} -> {new.get(key)}" for key in old if old[key] != new.get(key)
+    ]
+    if changed:
+        raise ValueError(
+            f"{now.run}: cannot resume, the configuration changed: {'; '.join(changed)}"
+        )
+
+
+def _flat(content: dict[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{prefix}.{key}"
+        flat |= _flat(value, name) if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,62 @@
+"""One rank of a pretraining run: ``python -m launch.worker RUN``.
+
+torchrun, Slurm and `triptych pretrain` all start this; the rendezvous comes from the
+environment. It resumes from the newest whole checkpoint of the run, if there is one.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from launch.errors import user_errors
+from launch.jobs import ProbeOnCheckpoint
+from launch.preemption import EXIT_REQUEUE, StopRequest
+from launch.rendezvous import rendezvous
+from launch.run_config import RunConfig, load_run_config
+
+
+def work(config: RunConfig) -> int:
+    """Train as one rank of a prepared run; returns the exit code."""
+    stop = StopRequest()
+    rendezvous()
+
+    # Imported late: DeepSpeed takes seconds, and a bad configuration should be told at once.
+    from pretrain.build import Training
+    from pretrain.checkpoint import newest_complete
+    from pretrain.engine import join_process_group, leave_process_group
+    from pretrain.trainer import train
+
+    join_process_group()
+    training = Training(config.pretrain, config.run, newest_complete(config.run))
+    try:
+        progress = train(
+            training.run(),
+            training.progress,
+            on_checkpoint=checkpoint_hook(config) if training.rank == 0 else lambda folder: None,
+            should_stop=stop,
+        )
+    finally:
+        training.close()
+        leave_process_group()
+    return 0 if progress.step >= config.pretrain.total_steps else EXIT_REQUEUE
+
+
+def checkpoint_hook(config: RunConfig) -> Callable[[Path], None]:
+    """What happens after a checkpoint: a probe job per task on a cluster, else nothing."""
+    if config.cluster != "slurm" or not config.probe_tasks:
+        return lambda folder: None
+    return ProbeOnCheckpoint(config.probe_tasks, config.slurm)
+
+
+def main() -> None:
+    """Entry point."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with user_errors():
+        if len(sys.argv) != 2:
+            raise ValueError("usage: python -m launch.worker RUN_FOLDER")
+        sys.exit(work(load_run_config(Path(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

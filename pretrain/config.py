@@ -1,0 +1,152 @@
+"""The configuration of a pretraining run: composes the parts' own, checks what spans two."""
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from data_sharding.loader import LoaderConfig
+from pretrain.ema import EmaConfig
+from pretrain.models import BackboneConfig
+from pretrain.objectives import ByolConfig
+from pretrain.optim import OptimConfig
+from pretrain.views import ViewsConfig
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """Samples per optimizer step, and how a rank cuts its share."""
+
+    global_samples: int = 64
+    """Samples of one optimizer step over all ranks."""
+
+    micro_samples: int | None = None
+    """Samples of one forward pass on one rank; None is the rank's whole share."""
+
+    def __post_init__(self) -> None:
+        for name in ("global_samples", "micro_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"batch.{name} must be positive, got {value}")
+
+    def micro_for(self, world_size: int) -> int:
+        """Samples of one forward pass.
+
+        Raises:
+            ValueError: the ranks do not divide the global batch, or micro_samples does not
+                divide a rank's share; names the nearest values that fit.
+        """
+        share, rest = divmod(self.global_samples, world_size)
+        if rest or not share:
+            nearest = [n * world_size for n in (share, share + 1) if n]
+            raise ValueError(
+                f"batch.global_samples {self.global_samples} is not a multiple of the "
+                f"{world_size} ranks; the nearest: {' and '.join(map(str, nearest))}"
+            )
+        micro = self.micro_samples or share
+        if share % micro:
+            fitting = [d for d in range(1, share + 1) if share % d == 0]
+            nearest = min(fitting, key=lambda d: abs(d - micro))
+            raise ValueError(
+                f"batch.micro_samples {micro} does not divide a rank's share of {share} samples; "
+                f"the nearest that does: {nearest}"
+            )
+        return micro
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which shards are read, and how."""
+
+    shards: Path
+    """Folder made by `triptych shard` and `triptych stats`."""
+
+    split: str = "train"
+    """Split of the shard set to learn from."""
+
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Everything that decides the weights of a run, and where it is written."""
+
+    data: DataConfig
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    byol: ByolConfig = field(default_factory=ByolConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+
+    total_steps: int = 1000
+    """Optimizer steps of the whole run; learning rate and tau depend on it."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Dtype of the working weights; the optimizer's and the target's masters are float32."""
+
+    zero_stage: Literal[0, 1] = 1
+    """DeepSpeed ZeRO stage: 1 shards the optimizer state over the ranks."""
+
+    checkpoint_every_steps: int = 200
+    """Steps between two checkpoints; the last step always makes one."""
+
+    keep_checkpoints: int | None = None
+    """Newest checkpoints kept; older ones are removed. None keeps all."""
+
+    log_every_steps: int = 10
+    """Steps between two lines of metrics."""
+
+    seed: int = 0
+    """Of the initial weights and the views; the sample order has its own in data.loader."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "total_steps",
+            "checkpoint_every_steps",
+            "keep_checkpoints",
+            "log_every_steps",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"pretrain.{name} must be positive, got {value}")
+        if self.seed < 0:
+            raise ValueError(f"pretrain.seed must not be negative, got {self.seed}")
+
+
+def config_to_json(config: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A dataclass as plain JSON values, paths as text."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def config_from_json(kind: type[Config], content: dict[str, Any], where: str) -> Config:
+    """The dataclass ``kind`` that `config_to_json` wrote.
+
+    Raises:
+        ValueError: an unknown key at any depth (with a suggestion), a wrong type, or a value
+            that its dataclass refuses; ``where`` is named.
+    """
+    _refuse_unknown(kind, content, where, "")
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {key}: {first['msg']}".replace(": :", ":")) from error
+
+
+def _refuse_unknown(kind: Any, content: dict[str, Any], where: str, prefix: str) -> None:  # noqa: ANN401
+    hints = get_type_hints(kind)
+    for key, value in content.items():
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            raise ValueError(f"{where}: unknown key {prefix}{key}{hint}")
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
+            _refuse_unknown(hints[key], value, where, f"{prefix}{key}.")

@@ -1,0 +1,114 @@
+"""The target network: an exponential moving average of the online network's weights.
+
+This is the one writer of target weights in a run.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pretrain.kernels import ema_update_
+from pretrain.schedules import ema_tau
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """Pace of the target network (Grill et al. 2020, section 3.3)."""
+
+    base_tau: float = 0.99
+    """Share of the old target kept at step 0, in [0, 1); rises to 1 on a half cosine."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.base_tau < 1.0:
+            raise ValueError(f"ema.base_tau must be in [0, 1), got {self.base_tau}")
+
+
+class Target:
+    """The target network and its float32 masters.
+
+    The masters are kept in float32: at tau = 0.996 a bfloat16 target rounds most updates
+    away. When the network itself is float32 its parameters are the masters; otherwise the
+    network is a working copy that every update overwrites. Buffers are never averaged.
+    """
+
+    def __init__(self, network: nn.Module, config: EmaConfig, total_steps: int) -> None:
+        self.network = network.requires_grad_(False)
+        self._config = config
+        self._total_steps = total_steps
+        parameters = dict(network.named_parameters())
+        self._mixed = any(p.dtype != torch.float32 for p in parameters.values())
+        self.masters = {
+            name: p.detach().float().clone() if self._mixed else p.detach()
+            for name, p in parameters.items()
+        }
+
+    def tau(self, step: int) -> float:
+        """Tau of the update that follows optimizer step ``step`` (counted from 0)."""
+        return ema_tau(step, self._total_steps, self._config.base_tau)
+
+    def update(self, online: Iterable[tuple[str, Tensor]], step: int) -> None:
+        """Follow the online weights; call once, after an optimizer step that was applied.
+
+        Args:
+            online: Float32 masters of the online network by name; names that the target
+                lacks (the predictors) are passed over.
+            step: The optimizer step just applied, counted from 0.
+
+        Raises:
+            ValueError: a target parameter has no online counterpart.
+        """
+        sources = {name: value for name, value in online if name in self.masters}
+        if missing := self.masters.keys() - sources.keys():
+            raise ValueError(f"ema: no online weight for {sorted(missing)[0]}")
+        names = list(self.masters)
+        parameters = dict(self.network.named_parameters())
+        ema_update_(
+            [self.masters[name] for name in names],
+            [sources[name].detach() for name in names],
+            self.tau(step),
+            [parameters[name].detach() for name in names] if self._mixed else None,
+        )
+
+    @contextmanager
+    def float32_weights(self) -> Iterator[None]:
+        """Within it, the network's parameters are the float32 masters themselves."""
+        parameters = dict(self.network.named_parameters())
+        working = {name: parameter.data for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            parameter.data = self.masters[name]
+        try:
+            yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = working[name]
+
+    def save(self, path: Path) -> None:
+        """Write masters and buffers as safetensors."""
+        buffers = dict(self.network.named_buffers())
+        state = {f"master.{name}": value for name, value in self.masters.items()}
+        state |= {f"buffer.{name}": value for name, value in buffers.items()}
+        save_file({name: value.contiguous().cpu() for name, value in state.items()}, path)
+
+    def load(self, path: Path) -> None:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file's tensors are not this network's.
+        """
+        state = load_file(path)
+        parameters = dict(self.network.named_parameters())
+        expected: Mapping[str, Tensor] = {
+            f"master.{name}": value for name, value in self.masters.items()
+        } | {f"buffer.{name}": value for name, value in self.network.named_buffers()}
+        if state.keys() != expected.keys():
+            differing = sorted(state.keys() ^ expected.keys())
+            raise ValueError(f"{path}: not the weights of this target network: {differing[0]}")
+        for name, value in expected.items():
+            value.copy_(state[name])
+        for name, master in self.masters.items():
+            parameters[name].detach().copy_(master)

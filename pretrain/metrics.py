@@ -1,0 +1,123 @@
+"""Where numbers go: TensorBoard, a JSONL file, and the terminal."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes the values of one logged step."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Take ``values`` of optimizer step ``step`` (counted from 1)."""
+        ...
+
+    def close(self) -> None:
+        """Finish; nothing is written after."""
+        ...
+
+
+class JsonlSink:
+    """One JSON object a line, flushed at once.
+
+    Args:
+        path: File to append to.
+        resumed_at: Lines of later steps, left by a killed run, are dropped first.
+    """
+
+    def __init__(self, path: Path, resumed_at: int) -> None:
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= resumed_at]
+            path.write_text("".join(line + "\n" for line in kept))
+        self._stream = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a line."""
+        self._stream.write(json.dumps({"step": step, **values}) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")  # a line cut short by a kill
+
+
+class TensorBoardSink:
+    """Scalars by name; what is before a slash is the page's group."""
+
+    def __init__(self, folder: Path, resumed_at: int) -> None:
+        purge = resumed_at + 1 if resumed_at else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Add scalars."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self._writer.close()
+
+
+class TerminalSink:
+    """A progress bar with samples/s and time left on a terminal, plain lines elsewhere."""
+
+    def __init__(self, total_steps: int, resumed_at: int) -> None:
+        self._total = total_steps
+        self._start = (time.monotonic(), resumed_at)
+        self._bar = None
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("pretraining"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[state]}"), TimeRemainingColumn(),
+            )  # fmt: skip
+            self._bar = Progress(*columns)
+            self._task = self._bar.add_task("", total=total_steps, completed=resumed_at, state="")
+            self._bar.start()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Show the loss, the rate and the time left."""
+        state = (
+            f"loss {values['loss/total']:.4f}  {values['speed/samples_per_second']:.1f} samples/s"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, state=state)
+            return
+        began, first = self._start
+        left = (time.monotonic() - began) / (step - first) * (self._total - step)
+        print(f"step {step}/{self._total}  {state}  {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class Sinks:
+    """Several sinks as one."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Give ``values`` to every sink."""
+        for sink in self._sinks:
+            sink.write(step, values)
+
+    def close(self) -> None:
+        """Close every sink."""
+        for sink in self._sinks:
+            sink.close()

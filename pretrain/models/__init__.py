@@ -1,0 +1,31 @@
+"""Pixels, token ids and log-mels in; one embedding per modality and a fused one out.
+
+`Backbone` is what gets published: it loads with torch, transformers and safetensors alone.
+This package must not know: DeepSpeed, webdataset, the objective, how views are made.
+"""
+
+from pretrain.models.audio import AudioConfig
+from pretrain.models.backbone import Backbone, BackboneConfig, Embeddings, preprocess_for
+from pretrain.models.fusion import FusionConfig
+from pretrain.models.heads import HeadConfig, MlpHead
+from pretrain.models.image import ImageConfig
+from pretrain.models.inputs import ModelInputs, Views
+from pretrain.models.preprocess import Preprocess, PreprocessConfig
+from pretrain.models.text import TextConfig
+
+__all__ = [
+    "AudioConfig",
+    "Backbone",
+    "BackboneConfig",
+    "Embeddings",
+    "FusionConfig",
+    "HeadConfig",
+    "ImageConfig",
+    "MlpHead",
+    "ModelInputs",
+    "Preprocess",
+    "PreprocessConfig",
+    "TextConfig",
+    "Views",
+    "preprocess_for",
+]

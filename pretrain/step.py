@@ -1,0 +1,161 @@
+"""One optimizer step: views, target projections, loss, gradients, weights, target."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from data_sharding.batch import TripleBatch
+from pretrain.ema import Target
+from pretrain.engine import Engine
+from pretrain.health import health_signals
+from pretrain.models import Views
+from pretrain.objectives import ByolConfig, LossReport, TermWeights, pair_names
+from pretrain.objectives.byol import available_pairs
+from pretrain.optim import OptimConfig, learning_rate, set_learning_rate
+from pretrain.views import Augment
+
+
+class NonFiniteLossError(Exception):
+    """A loss is NaN or infinite; weights, moments and target are as before the step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """What a step needs to know beside its parts."""
+
+    total_steps: int
+    micro_samples: int
+    byol: ByolConfig
+    optim: OptimConfig
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step showed: means over the global batch, and one micro-batch's embeddings."""
+
+    loss: float
+    by_pair: dict[str, float]
+    tau: float
+    learning_rate: float
+    gradient_norm: float
+    applied: bool
+    seconds: float
+    last: LossReport
+
+    def values(self) -> dict[str, float]:
+        """Scalars by name, for the sinks."""
+        return {
+            "loss/total": self.loss,
+            **self.by_pair,
+            "schedule/tau": self.tau,
+            "schedule/learning_rate": self.learning_rate,
+            "gradient/norm": self.gradient_norm,
+        }
+
+    def health(self) -> dict[str, float]:
+        """Collapse signals of the online network, from the last micro-batch of this rank."""
+        online = self.last.online
+        return health_signals({"encoder": online.features, "projector": online.by_source})
+
+
+def term_name(source: str, target: str) -> str:
+    """Name of a pair's loss in the metrics."""
+    if source == target:
+        return "loss/fused" if source == "fused" else f"loss/intra_{source}"
+    return f"loss/cross_{source}_{target}"
+
+
+class TrainStep:
+    """Applies one optimizer step for one global batch; each rank brings its share.
+
+    Args:
+        engine: Holds the online network.
+        target: Follows it.
+        augment: Makes the views.
+        settings: Schedules and sizes.
+    """
+
+    def __init__(
+        self, engine: Engine, target: Target, augment: Augment, settings: StepSettings
+    ) -> None:
+        self._engine = engine
+        self._target = target
+        self._augment = augment
+        self._settings = settings
+
+    def __call__(self, batch: TripleBatch, step: int) -> StepReport:
+        """Train on ``batch`` as optimizer step ``step``, counted from 0. Collective.
+
+        Raises:
+            NonFiniteLossError: on every rank, before any weight is touched.
+        """
+        began = time.monotonic()
+        settings, engine = self._settings, self._engine
+        weights = TermWeights.at_step(settings.byol, step, settings.total_steps)
+        rate = learning_rate(step, settings.total_steps, settings.optim)
+        set_learning_rate(engine.parameter_groups, rate)
+
+        views = self._augment(batch).to(engine.device)
+        scales = self._pair_scales(views.present, len(batch) // settings.micro_samples)
+        applied, reports = self._accumulate(batch, views, scales, weights)
+        if applied:
+            self._target.update(engine.master_parameters(), step)
+
+        by_pair = self._mean_over_ranks([report.by_pair for report in reports])
+        total = sum(w * v for w, v in zip(weights.by_pair, by_pair, strict=True))
+        return StepReport(
+            loss=total,
+            by_pair={term_name(a, b): v for (a, b), v in zip(pair_names(), by_pair, strict=True)},
+            tau=self._target.tau(step),
+            learning_rate=rate,
+            gradient_norm=engine.gradient_norm(),
+            applied=applied,
+            seconds=time.monotonic() - began,
+            last=reports[-1],
+        )
+
+    def _accumulate(
+        self, batch: TripleBatch, views: Views, scales: Tensor, weights: TermWeights
+    ) -> tuple[bool, list[LossReport]]:
+        micro, reports, applied = self._settings.micro_samples, [], False
+        for start in range(0, len(batch), micro):
+            part = views.rows(start, start + micro)
+            report = self._engine.forward(part, self._target.network(part), scales, weights)
+            self._refuse_non_finite(report, batch, start)
+            self._engine.backward(report.loss)
+            applied = self._engine.step()
+            reports.append(report)
+        return applied, reports
+
+    def _pair_scales(self, present: Tensor, accumulation_steps: int) -> Tensor:
+        """Per pair: ranks x micro-batches / available rows of the global batch.
+
+        DeepSpeed averages gradients over ranks and micro-batches, so this makes them those
+        of the mean over the available rows of the whole global batch.
+        """
+        counts = self._engine.sum_over_ranks(available_pairs(present).sum(1))
+        return self._engine.world_size * accumulation_steps / counts.clamp(min=1.0)
+
+    def _mean_over_ranks(self, by_pair: list[Tensor]) -> list[float]:
+        local = torch.stack(by_pair).mean(0)
+        return (self._engine.sum_over_ranks(local) / self._engine.world_size).tolist()
+
+    def _refuse_non_finite(self, report: LossReport, batch: TripleBatch, start: int) -> None:
+        values = report.by_pair.tolist()
+        bad = [
+            term_name(a, b)
+            for (a, b), value in zip(pair_names(), values, strict=True)
+            if not math.isfinite(value)
+        ]
+        if self._engine.agree(not bad):
+            return
+        if not bad:
+            raise NonFiniteLossError("another rank met a loss that is not finite; see its message")
+        keys = batch.keys[start : start + self._settings.micro_samples]
+        raise NonFiniteLossError(
+            f"rank {self._engine.rank}: {', '.join(bad)} not finite in samples "
+            f"{keys[0]} to {keys[-1]}; no weight was changed"
+        )

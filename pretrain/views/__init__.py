@@ -1,0 +1,21 @@
+"""TripleBatch in, two augmented views per modality out.
+
+Crops are cut by loader workers (`TrainCrops`), everything else on the whole batch
+(`Augment`). Every draw is a function of (seed, epoch, sample, view, modality): a resumed
+run, or one on other hardware, sees the same views. This package knows no model's weights.
+"""
+
+from pretrain.views.audio import AudioViewConfig
+from pretrain.views.augment import Augment, ViewsConfig
+from pretrain.views.crops import TrainCrops
+from pretrain.views.image import ImageViewConfig
+from pretrain.views.text import TextViewConfig
+
+__all__ = [
+    "AudioViewConfig",
+    "Augment",
+    "ImageViewConfig",
+    "TextViewConfig",
+    "TrainCrops",
+    "ViewsConfig",
+]

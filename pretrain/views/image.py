@@ -1,0 +1,122 @@
+"""Image views: random resized crop, then BYOL's photometric changes."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from pretrain.views.checks import check_probability, check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageViewConfig:
+    """BYOL's image views (Grill et al. 2020, appendix B), in a fixed order.
+
+    For sentiment, flips and strong colour changes cost: overlaid text and colour carry
+    affect.
+    """
+
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    """Share of the picture's area that a crop covers."""
+
+    flip_probability: float = 0.5
+    """Horizontal flip."""
+
+    jitter_probability: float = 0.8
+    """Brightness, contrast, saturation and hue, all or none."""
+
+    brightness: float = 0.4
+    """Largest relative change of brightness."""
+
+    contrast: float = 0.4
+    """Largest relative change of contrast."""
+
+    saturation: float = 0.2
+    """Largest relative change of saturation."""
+
+    hue: float = 0.1
+    """Largest shift of hue, in turns; at most 0.5."""
+
+    grayscale_probability: float = 0.2
+    """Loss of all colour."""
+
+    blur_probability: tuple[float, float] = (0.0, 0.0)
+    """Gaussian blur in the first and the second view (1.0 and 0.1 in the paper, at 224 pixels)."""
+
+    solarize_probability: tuple[float, float] = (0.0, 0.2)
+    """Inversion of bright pixels in the first and the second view."""
+
+    def __post_init__(self) -> None:
+        check_range("image.crop_scale", self.crop_scale, 0.01, 1.0)
+        for name in ("flip_probability", "jitter_probability", "grayscale_probability"):
+            check_probability(f"image.{name}", getattr(self, name))
+        for name in ("blur_probability", "solarize_probability"):
+            for value in getattr(self, name):
+                check_probability(f"image.{name}", value)
+        for name, limit in (
+            ("brightness", 1.0),
+            ("contrast", 1.0),
+            ("saturation", 1.0),
+            ("hue", 0.5),
+        ):
+            check_range(f"image.{name}", (0.0, getattr(self, name)), 0.0, limit)
+
+
+def random_resized_crop(
+    image: UInt8[Tensor, "3 height width"],
+    size_pixels: int,
+    scale: tuple[float, float],
+    generator: np.random.Generator,
+) -> UInt8[Tensor, "3 size_pixels size_pixels"]:
+    """Inception's crop (Szegedy et al. 2015): random area and aspect ratio, then resized.
+
+    torchvision's own draws from torch's global generator; the ten tries and the fall-back to
+    the whole picture are as there.
+    """
+    height, width = image.shape[-2:]
+    for _ in range(10):
+        area = height * width * generator.uniform(*scale)
+        ratio = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))
+        crop_width = round(math.sqrt(area * ratio))
+        crop_height = round(math.sqrt(area / ratio))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(generator.integers(height - crop_height + 1))
+            left = int(generator.integers(width - crop_width + 1))
+            return TF.resized_crop(
+                image, top, left, crop_height, crop_width, [size_pixels, size_pixels]
+            )
+    return TF.resize(image, [size_pixels, size_pixels], antialias=True)
+
+
+def photometric(
+    image: UInt8[Tensor, "3 height width"],
+    view: int,
+    config: ImageViewConfig,
+    generator: np.random.Generator,
+) -> UInt8[Tensor, "3 height width"]:
+    """Flip, brightness, contrast, saturation, hue, grayscale, blur, solarise, in this order.
+
+    All numbers are drawn whether used or not, so that one option does not shift the others.
+    """
+    chance = generator.random(5)
+    factors = generator.uniform(-1.0, 1.0, size=4)
+    sigma = generator.uniform(0.1, 2.0)
+    if chance[0] < config.flip_probability:
+        image = TF.horizontal_flip(image)
+    if chance[1] < config.jitter_probability:
+        image = TF.adjust_brightness(image, 1.0 + config.brightness * factors[0])
+        image = TF.adjust_contrast(image, 1.0 + config.contrast * factors[1])
+        image = TF.adjust_saturation(image, 1.0 + config.saturation * factors[2])
+        image = TF.adjust_hue(image, config.hue * factors[3])
+    if chance[2] < config.grayscale_probability:
+        image = TF.rgb_to_grayscale(image, num_output_channels=3)
+    if chance[3] < config.blur_probability[view]:
+        kernel = max(3, image.shape[-1] // 10 | 1)  # about a tenth of the side, odd
+        image = TF.gaussian_blur(image, [kernel, kernel], [sigma, sigma])
+    if chance[4] < config.solarize_probability[view]:
+        image = TF.solarize(image, 128)
+    return torch.clone(image)

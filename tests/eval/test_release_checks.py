@@ -1,0 +1,113 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from eval.privacy import find_path, strip_private
+from eval.release_checks import (
+    SUMS_FILE,
+    checksums,
+    refuse_non_finite,
+    refuse_pickles,
+    verify_checksums,
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_file({"weight": torch.ones(4)}, tmp_path / "model.safetensors")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "config.json").write_text("{}")
+    (tmp_path / SUMS_FILE).write_text(checksums(tmp_path))
+    return tmp_path
+
+
+def test_a_whole_folder_passes(folder):
+    verify_checksums(folder)
+    refuse_pickles(folder)
+    refuse_non_finite(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "text/config.json"])
+def test_a_flipped_byte_is_found_and_its_file_named(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: differs"):
+        verify_checksums(folder)
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "text" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"config\.json: is missing"):
+        verify_checksums(folder)
+
+
+def test_a_file_too_many_is_named(folder):
+    (folder / "extra.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"extra\.json: differs"):
+        verify_checksums(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "weights.pt", "harmless.json", "a.safetensors"]
+)
+def test_a_pickle_is_refused_whatever_its_name(folder, name):
+    (folder / name).write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    with pytest.raises(ValueError, match="may hold a pickle"):
+        refuse_pickles(folder)
+
+
+def test_torchs_zip_of_pickles_is_refused_under_another_name(folder):
+    torch.save({"a": torch.ones(1)}, folder / "model.json")
+    with pytest.raises(ValueError, match="may hold a pickle"):
+        refuse_pickles(folder)
+
+
+def test_a_link_is_refused(folder):
+    (folder / "link.json").symlink_to("/etc/hostname")
+    with pytest.raises(ValueError, match="only plain files"):
+        refuse_pickles(folder)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(folder, bad):
+    save_file({"fine": torch.ones(2), "broken": torch.tensor([1.0, bad])}, folder / "m.safetensors")
+    with pytest.raises(ValueError, match="tensor broken holds NaN"):
+        refuse_non_finite(folder)
+
+
+def test_a_truncated_safetensors_file_is_refused(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        refuse_non_finite(folder)
+
+
+def test_paths_lose_their_folders_and_personal_keys_go():
+    record = {
+        "shards": "/home/ann/corpora/stamps",
+        "log": ["written to /scratch/ann/run-3/log.txt."],
+        "uri": "file:///home/ann/x.json",
+        "user": "ann",
+        "source": "https://example.org/a/b",
+        "share": 0.5,
+        "rule": "text/image, 1/J + n_test/n_learn",
+    }
+    stripped = strip_private(record)
+    assert stripped == {
+        "shards": "stamps",
+        "log": ["written to log.txt."],
+        "uri": "x.json",
+        "source": "https://example.org/a/b",
+        "share": 0.5,
+        "rule": "text/image, 1/J + n_test/n_learn",
+    }
+    assert find_path(str(stripped)) is None
+    assert find_path(str(record)) is not None
+
+
+def test_the_name_of_this_host_is_taken_out(monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "gpu-node-17")
+    assert strip_private({"note": "ran on gpu-node-17 twice"}) == {"note": "ran on … twice"}

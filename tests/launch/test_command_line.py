@@ -1,0 +1,83 @@
+"""What a user who errs is told: one line, exit code 2, nothing written."""
+
+import pytest
+
+from launch.__main__ import main
+from launch.run_config import prepare_run
+from tiny import tiny_run
+
+
+def refused(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_help_shows_every_command_and_a_whole_run(capsys):
+    main(["--help"])
+    text = capsys.readouterr().out
+    for word in ("shard", "stats", "pretrain", "probe", "publish", "report", "demo"):
+        assert f"  {word}" in text
+
+
+def test_an_unknown_command_is_refused_with_a_suggestion(capsys):
+    assert "did you mean pretrain?" in refused(capsys, "pretrian")
+
+
+def test_an_unknown_recipe_is_refused_with_a_suggestion(capsys):
+    assert "did you mean demo?" in refused(capsys, "pretrain", "demmo")
+
+
+def test_an_unknown_option_is_refused_with_a_suggestion(capsys):
+    error = refused(capsys, "pretrain", "demo", "--pretrain.ema.base-tua", "0.9")
+    assert "base-tau" in error
+
+
+def test_a_wrong_value_is_refused_by_the_name_of_its_option(capsys, tmp_path):
+    error = refused(
+        capsys, "pretrain", "demo", "--run", tmp_path / "run", "--pretrain.ema.base-tau", "1.5"
+    )
+    assert "base_tau" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_shard_set_is_refused(capsys, tmp_path):
+    error = refused(
+        capsys, "pretrain", "demo", "--run", tmp_path / "run", "--pretrain.data.shards", tmp_path
+    )
+    assert str(tmp_path) in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_the_ranks_do_not_divide_is_refused(capsys, tmp_path, sample_shards):
+    error = refused(
+        capsys, "pretrain", "demo", "--run", tmp_path / "run", "--ranks", "3",
+        "--pretrain.data.shards", sample_shards, "--pretrain.batch.global-samples", "64",
+    )  # fmt: skip
+    assert "63 and 66" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_is_never_started_over(capsys, tmp_path, sample_shards):
+    prepare_run(tiny_run(tmp_path / "run", sample_shards), resume=False)
+    error = refused(capsys, "pretrain", "--config", tmp_path / "run" / "config.json")
+    assert "--resume" in error
+
+
+def test_a_changed_option_is_refused_on_resume(capsys, tmp_path, sample_shards):
+    prepare_run(tiny_run(tmp_path / "run", sample_shards), resume=False)
+    error = refused(
+        capsys, "pretrain", "--config", tmp_path / "run" / "config.json", "--resume",
+        "--pretrain.seed", "1",
+    )  # fmt: skip
+    assert "pretrain.seed: 0 -> 1" in error
+
+
+def test_a_folder_without_complete_is_no_checkpoint(capsys, tmp_path):
+    assert "COMPLETE" in refused(capsys, "probe", tmp_path, "sample-topics")
+
+
+def test_publishing_asks_for_a_licence(capsys, tmp_path):
+    assert "licence" in refused(capsys, "publish", tmp_path, tmp_path / "out")

@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pretrain.config import (
+    BatchConfig,
+    DataConfig,
+    PretrainConfig,
+    config_from_json,
+    config_to_json,
+)
+from pretrain.ema import EmaConfig
+from pretrain.optim import OptimConfig
+
+
+def a_config():
+    return PretrainConfig(data=DataConfig(shards=Path("shards")), ema=EmaConfig(base_tau=0.97))
+
+
+def test_a_config_comes_back_from_its_json():
+    content = json.loads(json.dumps(config_to_json(a_config())))
+    assert config_from_json(PretrainConfig, content, "config.json") == a_config()
+
+
+def test_an_unknown_key_at_any_depth_is_refused_with_a_suggestion():
+    content = config_to_json(a_config())
+    content["ema"]["base_tua"] = 0.9
+    with pytest.raises(
+        ValueError, match=r"config\.json: unknown key ema\.base_tua; did you mean ema\.base_tau"
+    ):
+        config_from_json(PretrainConfig, content, "config.json")
+
+
+@pytest.mark.parametrize("value", ["many", None, -3])
+def test_a_wrong_value_is_refused_by_name(value):
+    content = config_to_json(a_config()) | {"total_steps": value}
+    with pytest.raises(ValueError, match="total_steps"):
+        config_from_json(PretrainConfig, content, "config.json")
+
+
+def test_a_batch_that_the_ranks_do_not_divide_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="63 and 66"):
+        BatchConfig(global_samples=64).micro_for(3)
+
+
+def test_a_batch_smaller_than_the_ranks_is_refused():
+    with pytest.raises(ValueError, match=r"the nearest: 4$"):
+        BatchConfig(global_samples=2).micro_for(4)
+
+
+def test_micro_samples_that_do_not_divide_the_share_are_refused():
+    with pytest.raises(ValueError, match="the nearest that does: 8"):
+        BatchConfig(global_samples=64, micro_samples=7).micro_for(2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        (EmaConfig, {"base_tau": 1.0}),
+        (EmaConfig, {"base_tau": float("nan")}),
+        (OptimConfig, {"learning_rate": 0.0}),
+        (OptimConfig, {"learning_rate": float("nan")}),
+        (OptimConfig, {"warmup_fraction": 1.0}),
+        (OptimConfig, {"weight_decay": -0.1}),
+        (OptimConfig, {"max_gradient_norm": -1.0}),
+    ],
+)
+def test_nonsense_is_refused_by_the_name_of_its_option(kind, option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        kind(**option)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+from torch import nn
+
+from pretrain.ema import EmaConfig, Target
+from pretrain.schedules import ema_tau
+
+
+def test_the_target_follows_the_equation():
+    network, online = nn.Linear(3, 2), nn.Linear(3, 2)
+    expected = network.weight.detach().double().clone()
+    target = Target(network, EmaConfig(base_tau=0.9), total_steps=10)
+    for step in range(10):
+        target.update(online.named_parameters(), step)
+        tau = ema_tau(step, 10, 0.9)
+        expected = tau * expected + (1 - tau) * online.weight.detach().double()
+    torch.testing.assert_close(network.weight.detach().double(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_bfloat16_network_follows_a_float32_master():
+    network, online = nn.Linear(64, 64), nn.Linear(64, 64)
+    online.load_state_dict({name: value + 0.1 for name, value in network.state_dict().items()})
+    before = network.weight.detach().clone()
+    target = Target(network.to(torch.bfloat16), EmaConfig(base_tau=0.999), total_steps=10**6)
+    for step in range(200):
+        target.update(online.named_parameters(), step)
+    moved = (target.masters["weight"] - before.bfloat16().float()).mean().item()
+    assert moved == pytest.approx(0.1 * (1 - 0.999**200), rel=0.02)
+    assert network.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(network.weight, target.masters["weight"].bfloat16())
+
+
+def test_predictors_that_the_target_lacks_are_passed_over():
+    target = Target(nn.Linear(3, 2), EmaConfig(), total_steps=10)
+    online = [*nn.Linear(3, 2).named_parameters(), ("predictor.weight", torch.zeros(2, 2))]
+    target.update(online, 0)
+
+
+def test_a_missing_online_weight_is_named():
+    target = Target(nn.Linear(3, 2), EmaConfig(), total_steps=10)
+    with pytest.raises(ValueError, match="bias"):
+        target.update([("weight", torch.zeros(2, 3))], 0)
+
+
+def test_a_saved_target_comes_back_bit_for_bit(tmp_path):
+    target = Target(nn.Linear(3, 2), EmaConfig(), total_steps=10)
+    target.save(tmp_path / "target.safetensors")
+    other = Target(nn.Linear(3, 2), EmaConfig(), total_steps=10)
+    other.load(tmp_path / "target.safetensors")
+    assert torch.equal(other.network.weight, target.network.weight)
+
+
+def test_another_networks_file_is_refused(tmp_path):
+    Target(nn.Linear(3, 2), EmaConfig(), 10).save(tmp_path / "target.safetensors")
+    with pytest.raises(ValueError, match="not the weights of this target"):
+        Target(nn.Linear(3, 2, bias=False), EmaConfig(), 10).load(tmp_path / "target.safetensors")

@@ -1,0 +1,43 @@
+"""A run small enough for a test: a few steps a second on one core."""
+
+from pathlib import Path
+
+from data_sharding.loader import LoaderConfig
+from launch.run_config import RunConfig
+from pretrain.config import BatchConfig, DataConfig, PretrainConfig
+from pretrain.models import (
+    AudioConfig,
+    BackboneConfig,
+    FusionConfig,
+    HeadConfig,
+    ImageConfig,
+    TextConfig,
+)
+from pretrain.objectives import ByolConfig
+
+
+def tiny_backbone() -> BackboneConfig:
+    return BackboneConfig(
+        text=TextConfig(hidden_size=32, num_layers=1, num_heads=2, max_tokens=16),
+        image=ImageConfig(size_pixels=32, width=32, num_layers=1, num_heads=2, patch_pixels=8),
+        audio=AudioConfig(width=8, embed_dim=32, clip_seconds=1.0),
+        fusion=FusionConfig(embed_dim=32),
+    )
+
+
+def tiny_pretrain(shards: Path, **changes) -> PretrainConfig:
+    """Layer norm in the heads: the losses do not depend on how a batch is cut."""
+    defaults = {
+        "data": DataConfig(shards=shards, loader=LoaderConfig(num_workers=0)),
+        "backbone": tiny_backbone(),
+        "byol": ByolConfig(heads=HeadConfig(hidden_size=64, embed_dim=32, norm="layer")),
+        "batch": BatchConfig(global_samples=16),
+        "total_steps": 20,
+        "checkpoint_every_steps": 10,
+        "log_every_steps": 1,
+    }
+    return PretrainConfig(**defaults | changes)
+
+
+def tiny_run(run: Path, shards: Path, ranks: int = 1, **changes) -> RunConfig:
+    return RunConfig(run=run, pretrain=tiny_pretrain(shards, **changes), ranks=ranks)
