@@ -179,11 +179,18 @@ def evaluation_pass(
 def _raise_failures(
     stream: Iterator[TripleBatch | Failure],
 ) -> Generator[TripleBatch, None, None]:
-    """Passes batches on; holds the only reference to the workers, which end with it."""
-    for batch in stream:
-        if isinstance(batch, Failure):
-            raise ShardError(batch.message)
-        yield batch
+    """Passes batches on, and stops the workers when the stream ends, fails or is closed."""
+    try:
+        for batch in stream:
+            if isinstance(batch, Failure):
+                raise ShardError(batch.message)
+            yield batch
+    finally:
+        # DataLoader offers no public way; left to the garbage collector, a failed stream's
+        # workers would live until its traceback is dropped.
+        stop = getattr(stream, "_shutdown_workers", None)
+        if stop is not None:
+            stop()
 
 
 def _slot_loader(

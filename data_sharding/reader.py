@@ -124,7 +124,7 @@ class ShardReader:
                 ) from error
             if count == 0:
                 raise ShardError(
-                    f"{self.shard_set.folder / entry.file}: ends at byte {start + filled}, within "
+                    f"{self.shard_set.folder / entry.file}: ends before byte {stop}, within "
                     f"{key}; the shard is truncated"
                 )
             filled += count

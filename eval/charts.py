@@ -201,7 +201,7 @@ def draw_forest(title: str, rows: Mapping[str, Sequence[Mark]]) -> Markup:
     highest = max(mark.high if mark.high is not None else mark.value for mark in marks)
     top, line, gap = 8, 17, 12
     height = top + sum(len(block) * line + gap for block in rows.values()) + 20
-    across = Scale(low=0.0, high=max(highest * 1.05, 1e-3), start=136.0, stop=WIDTH - RIGHT)
+    across = Scale(low=0.0, high=max(highest * 1.05, 1e-3), start=164.0, stop=WIDTH - RIGHT)
     parts = [_forest_axis(across, height)]
     y = float(top)
     for name, block in rows.items():
@@ -234,7 +234,7 @@ def _forest_mark(mark: Mark, across: Scale, y: float) -> Markup:
         )
     return Markup(
         '<g class="mark {}"><title>{}: {}</title>{}<circle cx="{:.1f}" cy="{:.1f}" r="3.6"/>'
-        '<text class="tick" text-anchor="end" x="128" y="{:.1f}">{}</text></g>'
+        '<text class="tick" text-anchor="end" x="154" y="{:.1f}">{}</text></g>'
     ).format(
         mark.kind, mark.label, f"{100 * mark.value:.1f} %", span, across(mark.value), y, y + 4,
         mark.label,

@@ -129,24 +129,24 @@ def _hub_results(report: ProbeReport) -> list[EvalResult]:
 
 def _describe_data(config: Mapping[str, Any]) -> dict[str, Any]:
     """Facts of the pretraining shards; where they cannot be read, the reason."""
-    location = _find(config, "shards")
-    if location is None:
+    part = _part_with_shards(config)
+    if part is None:
         return {"unknown": "the run's configuration names no shard set"}
     try:
-        shards = ShardSet.open(Path(location))
+        shards = ShardSet.open(Path(part["shards"]), split=part.get("split"))
     except (ShardError, OSError, ValueError) as error:
         return {"unknown": one_line(error)}
     return {
         "num_samples": shards.num_samples,
         "digest": shards.digest,
         "licence": shards.licence,
-        "sources": ", ".join(Path(str(source.get("name"))).name for source in shards.sources),
+        "sources": ", ".join(Path(str(source.get("file"))).name for source in shards.sources),
     }
 
 
-def _find(config: Mapping[str, Any], key: str) -> str | None:
-    """Value of the first ``key`` at any depth that is a text."""
-    if isinstance(config.get(key), str):
-        return config[key]
-    nested = (_find(value, key) for value in config.values() if isinstance(value, Mapping))
+def _part_with_shards(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The part of the configuration, at any depth, that names the shard set."""
+    if isinstance(config.get("shards"), str):
+        return config
+    nested = (_part_with_shards(part) for part in config.values() if isinstance(part, Mapping))
     return next((found for found in nested if found is not None), None)

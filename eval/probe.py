@@ -100,7 +100,7 @@ def describe_protocol(config: ProbeConfig) -> dict[str, Any]:
             "splits": asdict(config.splits),
             "linear": asdict(config.linear),
             "num_random_backbones": config.num_random_backbones,
-            "classifier": "multinomial logistic regression (scikit-learn, L-BFGS, L2)",
+            "classifier": "multinomial logistic regression (scikit-learn, L2)",
             "standardisation": "mean and deviation of the training part",
             "selection": "macro-F1 on the validation part; test is read once per split",
             "random_floor": "scores averaged over fresh backbones, split by split; batch-norm "

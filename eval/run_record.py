@@ -55,7 +55,7 @@ def read_run(run: Path) -> RunRecord:
     metrics, broken = _read_metrics(run / "metrics.jsonl")
     config = run / "config.json"
     return RunRecord(
-        name=run.resolve().name,
+        name="/".join(run.resolve().parts[-2:]),
         config=read_json(config) if config.is_file() else {},
         metrics=metrics,
         probes=_read_probes(run / "probes"),

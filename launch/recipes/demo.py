@@ -10,7 +10,6 @@ from pretrain.ema import EmaConfig
 from pretrain.models import (
     AudioConfig,
     BackboneConfig,
-    FusionConfig,
     HeadConfig,
     ImageConfig,
     TextConfig,
@@ -21,7 +20,7 @@ from pretrain.views import AudioViewConfig, ImageViewConfig, ViewsConfig
 
 
 def demo() -> RunConfig:
-    """ResNet-18 of an eighth of the width at 64 pixels, 2-layer BERT, log-mel CNN; 2 CPU ranks."""
+    """A 3-layer ViT at 64 pixels, 2-layer BERT, log-mel CNN; 2 CPU ranks."""
     return RunConfig(
         run=Path("runs/demo"),
         pretrain=PretrainConfig(
@@ -33,26 +32,27 @@ def demo() -> RunConfig:
                 ),
             ),
             backbone=BackboneConfig(
-                text=TextConfig(hidden_size=128, num_layers=2, num_heads=4, max_tokens=24),
-                image=ImageConfig(encoder="resnet18", size_pixels=64, width=128),
-                audio=AudioConfig(width=16, embed_dim=256, clip_seconds=2.5),
-                fusion=FusionConfig(embed_dim=256),
+                text=TextConfig(hidden_size=64, num_layers=2, num_heads=4, max_tokens=20),
+                image=ImageConfig(
+                    size_pixels=64, width=96, num_layers=3, num_heads=4, patch_pixels=8
+                ),
+                audio=AudioConfig(width=16, embed_dim=64, clip_seconds=2.5),
             ),
             views=ViewsConfig(
                 image=ImageViewConfig(
-                    crop_scale=(0.3, 1.0),
+                    crop_scale=(0.2, 1.0),
                     jitter_probability=0.3,
                     grayscale_probability=0.05,
                     solarize_probability=(0.0, 0.0),
                 ),
-                audio=AudioViewConfig(crop_seconds=1.28),
+                audio=AudioViewConfig(crop_seconds=0.96),
             ),
             byol=ByolConfig(heads=HeadConfig(hidden_size=512, embed_dim=128)),
             ema=EmaConfig(base_tau=0.99),
-            optim=OptimConfig(learning_rate=1e-3),
+            optim=OptimConfig(learning_rate=1.5e-3),
             batch=BatchConfig(global_samples=64),
-            total_steps=1000,
-            checkpoint_every_steps=500,
+            total_steps=900,
+            checkpoint_every_steps=450,
             log_every_steps=20,
         ),
         ranks=2,

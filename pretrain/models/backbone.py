@@ -87,9 +87,7 @@ class Backbone(nn.Module):
                 "audio": AudioCnn(config.audio, stats.log_mel.num_mels),
             }
         )
-        self.fusion = AttentionFusion(
-            {name: self.embed_dims[name] for name in MODALITIES}, config.fusion
-        )
+        self.fusion = AttentionFusion(self._encoder_dims)
         self.log_mel = LogMel(stats.log_mel)
         for name, values in (("image_mean", stats.image_mean), ("image_std", stats.image_std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -97,8 +95,11 @@ class Backbone(nn.Module):
     @property
     def embed_dims(self) -> dict[str, int]:
         """Dimension of each embedding, by modality and for ``fused``."""
-        dims = {name: int(self.encoders[name].embed_dim) for name in MODALITIES}  # type: ignore[arg-type]
-        return dims | {"fused": self.config.fusion.embed_dim}
+        return self._encoder_dims | {"fused": self.fusion.embed_dim}
+
+    @property
+    def _encoder_dims(self) -> dict[str, int]:
+        return {name: int(self.encoders[name].embed_dim) for name in MODALITIES}  # type: ignore[arg-type]
 
     def embed(self, inputs: ModelInputs) -> dict[str, Float[Tensor, "batch _"]]:
         """One embedding per modality, in the canonical order; not fused."""

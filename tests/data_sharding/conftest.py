@@ -1,9 +1,9 @@
 import pytest
-from tiny_corpus import write_corpus
 
 from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.stats import StatsConfig, compute_stats
 from data_sharding.vocabulary import VocabularyConfig
+from tiny_corpus import write_corpus
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from tiny_corpus import write_corpus, write_image, write_tone
 
 from data_sharding.clean import CleanConfig, clean_record
 from data_sharding.job import REJECTS_FILE, ShardingConfig, shard_corpus
 from data_sharding.schema import Record, Rejection
+from tiny_corpus import write_corpus, write_image, write_tone
 
 
 def reason_for(folder: Path, config: CleanConfig | None = None, **fields: str) -> str:

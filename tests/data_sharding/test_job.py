@@ -3,13 +3,14 @@ import subprocess
 import sys
 
 import pytest
-from tiny_corpus import write_corpus
 
+from data_sharding import writer
 from data_sharding.clean import CleanConfig
 from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.manifest import ShardSet
 from data_sharding.receipts import UNFINISHED
 from data_sharding.schema import ShardError
+from tiny_corpus import write_corpus
 
 SMALL = ShardingConfig(samples_per_shard=2, licence="CC0-1.0")
 
@@ -85,14 +86,14 @@ def test_other_settings_have_another_digest(tmp_path):
 
 
 def test_a_job_killed_anywhere_and_run_again_gives_the_same_set(tmp_path):
-    manifest = write_corpus(tmp_path / "corpus", 5)
+    manifest = write_corpus(tmp_path / "corpus", 3)
     with manifest.open("a") as file:
         file.write("broken row\n")
     command = [sys.executable, "-c", KILL_EVERYWHERE, tmp_path / "corpus", tmp_path / "work"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert len(lines) > 40
+    assert len(lines) > 30
     assert len({tuple(rest) for _, *rest in lines}) == 1
 
 
@@ -100,7 +101,6 @@ def test_an_unfinished_job_keeps_its_finished_shards_and_distrusts_the_rest(tmp_
     write_corpus(tmp_path / "corpus", 6)
     out = tmp_path / "out"
     expected = shard_corpus(tmp_path / "corpus", tmp_path / "whole", SMALL)
-    (tmp_path / "corpus" / "manifest.jsonl").chmod(0o644)
     kept = stop_after_first_shard(tmp_path / "corpus", out)
     (out / "shard-000007.tar").write_bytes(b"left behind")
     (out / UNFINISHED / "shard-000001.tar.tmp").write_bytes(b"half")
@@ -116,8 +116,6 @@ def stop_after_first_shard(corpus, out):
 
     def fail(*_):
         raise OSError(28, "No space left on device")
-
-    import data_sharding.writer as writer
 
     original, calls = writer.publish, []
 

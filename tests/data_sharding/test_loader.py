@@ -3,8 +3,8 @@ from itertools import islice
 
 import pytest
 import torch
-from tiny_corpus import FixedShapes, write_corpus
 
+from data_sharding import decode
 from data_sharding.batch import TripleBatch
 from data_sharding.decode import Decoder
 from data_sharding.index import read_index
@@ -14,6 +14,7 @@ from data_sharding.manifest import ShardSet
 from data_sharding.order import OrderConfig, Slice
 from data_sharding.schema import ShardError
 from data_sharding.stats import StatsConfig, compute_stats
+from tiny_corpus import FixedShapes, write_corpus
 
 ORDER = OrderConfig(seed=5, block_samples=3, window_blocks=2, lanes=4)
 
@@ -36,6 +37,7 @@ def content(batch):
     return batch.keys, *(tensor.tolist() for tensor in tensors)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_any_number_of_workers_gives_the_same_batches(shards, num_workers):
     part = Slice(global_batch=4)
@@ -88,8 +90,6 @@ def test_a_sample_that_cannot_be_decoded_names_shard_and_key(shards, tmp_path, n
 
 
 def test_a_decode_failure_is_a_shard_error(shards, monkeypatch):
-    import data_sharding.decode as decode
-
     def fail(*_):
         raise decode.DecodeError("broken JPEG: made up")
 

@@ -39,7 +39,7 @@ def problem(labels, config=None, seed=0):
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
-@pytest.mark.parametrize("dim", [20, 300])
+@pytest.mark.parametrize("dim", [8, 60, 300])  # Newton, L-BFGS, L-BFGS in the span of the rows
 def test_the_probe_equals_plain_scikit_learn(num_classes, dim):
     features, labels = clouds(dim=dim, num_classes=num_classes, distance=0.4)
     given = problem(labels, LinearProbeConfig(inverse_regularisation=(0.01,), max_iterations=5000))

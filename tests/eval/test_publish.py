@@ -115,6 +115,7 @@ def test_the_card_states_licence_scores_floors_and_data(published):
         "## Limits",
         "Not probed, audio",
         "shard set `",
+        "Sources: manifest.jsonl",
     ):
         assert words in text
     assert "stale-task" not in text
