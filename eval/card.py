@@ -36,6 +36,9 @@ class TaskCard:
     """One sentence for the report: what is split, by what."""
     split: str | None = None
     """Split of the shard set that is probed; None means all of it."""
+    learn_split: str | None = None
+    """Another split whose samples join the training part and are never validated or tested, such
+    as one that pretraining has seen."""
     metric: Literal["macro_f1", "accuracy", "balanced_accuracy", "weighted_f1"] = "macro_f1"
     notes: tuple[str, ...] = ()
     """What an importer dropped, decoded or mapped, with counts."""
@@ -90,6 +93,13 @@ class Task:
     card: TaskCard
     folder: Path
     shards: ShardSet = field(repr=False)
+    learn_shards: ShardSet | None = field(repr=False, default=None)
+    """What `TaskCard.learn_split` names."""
+
+    @property
+    def parts(self) -> tuple[ShardSet, ...]:
+        """What is split into train, validation and test, then what is only trained on."""
+        return (self.shards,) if self.learn_shards is None else (self.shards, self.learn_shards)
 
     @property
     def name(self) -> str:
@@ -109,7 +119,13 @@ def open_task(folder: Path) -> Task:
             f"{folder}: no {CARD_FILE} here, so this is no task; import a labelled set first"
         )
     card = TaskCard.from_json(read_json(folder / CARD_FILE), folder / CARD_FILE)
-    return Task(card=card, folder=folder, shards=ShardSet.open(folder, split=card.split))
+    learn = card.learn_split
+    return Task(
+        card=card,
+        folder=folder,
+        shards=ShardSet.open(folder, split=card.split),
+        learn_shards=None if learn is None else ShardSet.open(folder, split=learn),
+    )
 
 
 def save_card(folder: Path, card: TaskCard) -> Task:

@@ -16,6 +16,7 @@ from torch import nn
 
 from data_sharding.batch import TripleBatch
 from data_sharding.loader import evaluation_pass
+from data_sharding.manifest import ShardSet
 from data_sharding.progress import track
 from data_sharding.schema import MODALITIES
 from eval.card import Task, TaskCard
@@ -33,6 +34,8 @@ class TaskSamples:
     labels: Int64[np.ndarray, "sample"]
     """Place of each label in the card's classes."""
     groups: tuple[str, ...]
+    num_testable: int
+    """So many, the first ones, are split; the others are only trained on."""
     present: Bool[np.ndarray, "sample 3"]
     texts: tuple[str | None, ...]
     num_unlabelled: int
@@ -72,11 +75,13 @@ def extract_features(
     outputs: dict[str, dict[str, list[np.ndarray]]] = {
         name: {subset: [] for subset in SUBSETS} for name in backbones
     }
-    for batch in task_batches(models[0], task, batch_size):
-        labelled = rows.take(batch)
-        for name, model in backbones.items():
-            for subset, values in _encode(model.eval(), batch).items():
-                outputs[name][subset].append(values[labelled])
+    for shards in task.parts:
+        for batch in task_batches(models[0], shards, batch_size):
+            labelled = rows.take(batch)
+            for name, model in backbones.items():
+                for subset, values in _encode(model.eval(), batch).items():
+                    outputs[name][subset].append(values[labelled])
+        rows.end_part()
     samples = rows.finish()
     features: dict[str, Features] = {}
     for name, model in backbones.items():
@@ -88,11 +93,11 @@ def extract_features(
     return samples, features
 
 
-def task_batches(backbone: Backbone, task: Task, batch_size: int) -> Iterator[TripleBatch]:
-    """Preprocessed batches of a task, in order, with a progress bar on a terminal."""
-    batches = evaluation_pass(task.shards, backbone.decoder(), backbone.preprocess(), batch_size)
-    total = -(-task.shards.num_samples // batch_size)
-    yield from track(batches, f"features of {task.name}, batches", total)
+def task_batches(backbone: Backbone, shards: ShardSet, batch_size: int) -> Iterator[TripleBatch]:
+    """Preprocessed batches of a part of a task, in order, with a progress bar on a terminal."""
+    batches = evaluation_pass(shards, backbone.decoder(), backbone.preprocess(), batch_size)
+    total = -(-shards.num_samples // batch_size)
+    yield from track(batches, "features, batches", total)
 
 
 def recompute_batch_norm(backbones: Sequence[Backbone], task: Task, batch_size: int = 64) -> None:
@@ -108,7 +113,7 @@ def recompute_batch_norm(backbones: Sequence[Backbone], task: Task, batch_size: 
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over batches
         norm.train()
-    for batch in task_batches(backbones[0], task, batch_size):
+    for batch in task_batches(backbones[0], task.shards, batch_size):
         if len(batch) > 1:  # statistics of one row are none
             for backbone in backbones:
                 backbone.encode(batch)
@@ -137,6 +142,7 @@ class _Rows:
         self.texts: list[str | None] = []
         self.present: list[np.ndarray] = []
         self.num_unlabelled = 0
+        self.ends: list[int] = []
 
     def take(self, batch: TripleBatch) -> Int64[np.ndarray, "labelled"]:
         """Note the batch's labelled samples; returns their rows in the batch."""
@@ -151,6 +157,10 @@ class _Rows:
             kept.append(row)
         self.present.append(batch.present.cpu().numpy()[kept])
         return np.array(kept, dtype=np.int64)
+
+    def end_part(self) -> None:
+        """Note that what follows is another part of the task."""
+        self.ends.append(len(self.labels))
 
     def _append(self, sample_id: str, label: str, record: Mapping[str, object]) -> None:
         if label not in self.place:
@@ -191,6 +201,7 @@ class _Rows:
             ids=tuple(self.ids),
             labels=np.array(self.labels, dtype=np.int64),
             groups=tuple(self.groups),
+            num_testable=self.ends[0],
             present=np.concatenate(self.present),
             texts=tuple(self.texts),
             num_unlabelled=self.num_unlabelled,

@@ -1,10 +1,11 @@
 """Probe a checkpoint on a task: frozen features, linear probe, floors, one report."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -19,7 +20,7 @@ from eval.features import (
 from eval.linear_probe import LinearProbeConfig, SplitProblem
 from eval.probe_report import ProbeReport, SubsetReport, report_from_json
 from eval.records import read_json, write_json
-from eval.splits import Split, SplitConfig, group_splits
+from eval.splits import Split, SplitConfig, group_splits, refuse_leakage
 from eval.subset_probe import SubsetInput, probe_subset
 from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from pretrain.models import Backbone
@@ -65,7 +66,7 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
     if known is not None:
         return known
     samples, features = _read_features(checkpoint, task, config)
-    splits = group_splits(samples.labels, samples.groups, config.splits)
+    splits = task_splits(samples, config.splits)
     readable = [subset for subset in SUBSETS if samples.has(subset).any()]
     subsets: dict[str, SubsetReport] = {}
     with threadpool_limits(1):  # many small fits: threads cost up to 60 times what they give
@@ -86,6 +87,23 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
     )
     write_json(path, report.to_json())
     return report
+
+
+def task_splits(samples: TaskSamples, config: SplitConfig) -> tuple[Split, ...]:
+    """Splits of the testable samples; the others join every training part.
+
+    Raises:
+        ValueError: see `group_splits`; or a group lies among both kinds of samples.
+    """
+    count = samples.num_testable
+    only_trained_on = np.arange(count, len(samples.labels))
+    splits = tuple(
+        replace(split, train=np.concatenate([split.train, only_trained_on]))
+        for split in group_splits(samples.labels[:count], samples.groups[:count], config)
+    )
+    for split in splits:
+        refuse_leakage(split, samples.groups)
+    return splits
 
 
 def report_path(checkpoint: Checkpoint, task: Task) -> Path:
@@ -130,6 +148,7 @@ def describe_shards(task: Task, samples: TaskSamples) -> dict[str, Any]:
     return {
         "digest": task.shards.digest,
         "num_samples": len(samples.ids),
+        "num_only_trained_on": len(samples.ids) - samples.num_testable,
         "num_groups": len(set(samples.groups)),
         "num_unlabelled": samples.num_unlabelled,
         "samples_per_class": {

@@ -1,7 +1,10 @@
 """The only door to DeepSpeed: process group, ZeRO, optimizer step, its part of a checkpoint."""
 
+import contextlib
+import io
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +23,10 @@ import deepspeed
 from deepspeed.utils import logger, safe_get_full_fp32_param
 
 logger.setLevel(logging.WARNING)
+# Said at every start, by every rank, and nothing a user can act on: torch's note that a machine
+# has no CUDA, and its wish that DeepSpeed renamed a call.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message=".*(all_gather_into|reduce_scatter)_tensor")
 
 TAG = "deepspeed"
 """Sub-folder of a checkpoint that DeepSpeed writes; its own ``latest`` file is never made."""
@@ -58,11 +65,12 @@ def join_process_group(timeout_minutes: float = 10.0) -> None:
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     if missing := [name for name in names if name not in os.environ]:
         raise ValueError(f"cannot join the other ranks: {', '.join(missing)} not set")
-    deepspeed.init_distributed(
-        dist_backend="nccl" if torch.cuda.is_available() else "gloo",
-        timeout=timedelta(minutes=timeout_minutes),
-        verbose=False,
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the name of an op that it built
+        deepspeed.init_distributed(
+            dist_backend="nccl" if torch.cuda.is_available() else "gloo",
+            timeout=timedelta(minutes=timeout_minutes),
+            verbose=False,
+        )
 
 
 def leave_process_group() -> None:

@@ -13,19 +13,20 @@ from eval.card import Task, TaskCard, open_task, publish_folder, save_card
 
 CORPUS = Path(data_sharding.__file__).parent / "sample_corpus"
 SPLIT = "probe"
+PRETRAINING_SPLIT = "train"
 
 
 def prepare_sample_topics(tasks_folder: Path) -> Task:
     """Shard the sample corpus once and open its topics as a task.
 
-    The folder's name carries the format of shard sets and a digest of the corpus, so that a
-    change of either shards it anew.
+    The folder's name carries the format of shard sets and a digest of corpus and card, so that
+    a change of any shards it anew.
 
     Raises:
         data_sharding.schema.ShardError: The corpus cannot be sharded.
     """
-    manifest = (CORPUS / "manifest.jsonl").read_bytes()
-    digest = hashlib.sha256(manifest).hexdigest()[:12]
+    described = (CORPUS / "manifest.jsonl").read_bytes() + repr(sample_topics_card()).encode()
+    digest = hashlib.sha256(described).hexdigest()[:12]
     folder = tasks_folder / f"sample-topics-v{VERSION}-{digest}"
     if not (folder / "task.json").is_file():
         if folder.exists():
@@ -54,7 +55,12 @@ def sample_topics_card() -> TaskCard:
         "description spoken",
         split_rule="pictures are groups: every language of one picture lies on one side",
         split=SPLIT,
-        notes=(f"only the {SPLIT!r} split is probed; its pictures are in no pretraining shard",),
+        learn_split=PRETRAINING_SPLIT,
+        notes=(
+            f"tested and validated on the {SPLIT!r} split alone, whose pictures are in no "
+            "pretraining shard",
+            f"the labels of the {PRETRAINING_SPLIT!r} split join the training part",
+        ),
     )
 
 

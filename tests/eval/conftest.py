@@ -23,7 +23,6 @@ from pretrain.models import (
     AudioConfig,
     Backbone,
     BackboneConfig,
-    FusionConfig,
     ImageConfig,
     TextConfig,
 )
@@ -128,7 +127,6 @@ def write_run(run, shards, seed=99):
             text=TextConfig(hidden_size=32, num_layers=1, num_heads=2, max_tokens=16),
             image=ImageConfig(encoder="resnet18", size_pixels=32, width=32),
             audio=AudioConfig(width=8, embed_dim=32, clip_seconds=1.0),
-            fusion=FusionConfig(embed_dim=32),
         ),
         CorpusStats.load(shards / "stats"),
         shards / "stats" / "tokenizer.json",
@@ -171,7 +169,9 @@ def few_topics(tmp_path_factory):
                 shutil.copyfile(corpus / media, few / media)
     (few / "manifest.jsonl").write_text("\n".join(lines))
     shard_corpus(few, folder / "task", ShardingConfig())
-    card = dataclasses.replace(sample_topics_card(), name="few-topics", classes=CLASSES)
+    card = dataclasses.replace(
+        sample_topics_card(), name="few-topics", classes=CLASSES, learn_split=None
+    )
     return save_card(folder / "task", card)
 
 

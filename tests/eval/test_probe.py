@@ -48,7 +48,8 @@ def test_features_come_from_a_frozen_backbone_that_does_not_change(checkpoint, f
     count = few_topics.shards.num_samples
     assert len(samples.ids) == count
     assert {name: values.shape for name, values in features["it"].by_subset.items()} == {
-        name: (count, 32) for name in ("text", "image", "audio", "fused")
+        name: (count, dim)
+        for name, dim in {"text": 32, "image": 32, "audio": 32, "fused": 96}.items()
     }
 
 
