@@ -16,11 +16,12 @@ from eval.publish import PublishConfig, publish
 from eval.report import write_report
 from eval.tasks import import_mvsa_single, load_task
 from launch.cluster import ClusterConfig
-from launch.demo import DemoConfig, run_demo
+from launch.demo import DemoConfig, run_demo, sample_corpus
 from launch.jobs import submit_pretrain, submit_probe
 from launch.local import run_local
 from launch.recipes import find_recipe, list_recipes
 from launch.run_config import RunConfig, load_run_config, prepare_run
+from launch.views_sheet import write_views_sheet
 from pretrain.checkpoint import open_checkpoint
 
 TASK_IMPORTERS = {"mvsa-single": import_mvsa_single}
@@ -124,13 +125,6 @@ def shard_command(arguments: list[str]) -> int:
     return 0
 
 
-def sample_corpus() -> Path:
-    """The bundled sample corpus."""
-    import data_sharding
-
-    return Path(data_sharding.__file__).parent / "sample_corpus"
-
-
 def stats_command(arguments: list[str]) -> int:
     """`triptych stats`."""
     command = tyro.cli(StatsCommand, args=arguments, prog="triptych stats")
@@ -159,6 +153,8 @@ def pretrain_command(arguments: list[str]) -> int:
     if config.cluster == "inline":
         return _pretrain_inline(config, command.resume)
     prepare_run(config, command.resume)
+    if not command.resume:
+        write_views_sheet(config.pretrain, config.run)
     if config.cluster == "slurm":
         job = submit_pretrain(config.run, config.slurm)
         print(f"job {job.job_id} pretrains {config.run}; logs: {job.stdout}")

@@ -50,8 +50,8 @@ def run_demo(config: DemoConfig) -> int:
     run = _run_config(config)
     shards = run.pretrain.data.shards
     with _chapter("shard: raw files -> WebDataset shards with index and manifest"):
-        corpus = Path(data_sharding.__file__).parent / "sample_corpus"
-        print(shard_corpus(corpus, shards, ShardingConfig()).summary())
+        licence = ShardingConfig(licence="GPL-2.0")
+        print(shard_corpus(sample_corpus(), shards, licence).summary())
     with _chapter("stats: vocabulary, image and mel statistics of the train split"):
         stats = compute_stats(shards, StatsConfig())
         print(f"{stats.vocab_size} word pieces from {stats.num_samples} samples")
@@ -68,6 +68,11 @@ def run_demo(config: DemoConfig) -> int:
     page = write_report(run.run)
     print(f"\n{format_table(report)}\n\ndone in {time.monotonic() - began:.0f} s; report: {page}")
     return 0
+
+
+def sample_corpus() -> Path:
+    """The bundled sample corpus."""
+    return Path(data_sharding.__file__).parent / "sample_corpus"
 
 
 def _make_folder(out: Path) -> None:

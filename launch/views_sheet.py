@@ -3,11 +3,12 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from matplotlib import colormaps
 from PIL import Image
 from tokenizers import Tokenizer
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from data_sharding.batch import SampleTransform, TripleBatch
 from data_sharding.decode import DecodeConfig, Decoder
-from data_sharding.loader import evaluation_pass
+from data_sharding.loader import TripleLoader
 from data_sharding.logmel import LogMel
 from data_sharding.manifest import ShardSet
+from data_sharding.order import Slice
 from data_sharding.stats import CorpusStats
 from pretrain.build import train_crops
 from pretrain.config import PretrainConfig
@@ -28,56 +30,64 @@ NUM_SAMPLES = 8
 
 
 def write_views_sheet(config: PretrainConfig, run: Path) -> Path:
-    """Write ``run/views/views.json``: some samples of the train split and their two views.
+    """Write ``run/views/views.json``: some samples of the run's first batch and their two views.
 
     The pictures are PNG data URIs, so that the page made from them is self-contained.
     """
     stats = CorpusStats.load(config.data.shards / "stats")
-    originals = _first_batch(config, preprocess_for(config.backbone, stats))
-    crops = _first_batch(config, train_crops(config, stats))
-    log_mel = LogMel(stats.log_mel)
-    views = Augment(config.views, log_mel, config.seed)(crops)
-    spectrograms = log_mel(originals.waveform[:, 0])
     tokenizer = Tokenizer.from_file(str(_tokenizer_file(config)))
-    samples = [
-        {
-            "key": key,
-            "text": originals.texts[row],
-            "image": _picture(originals.image[row, 0] / 255.0),
-            "spectrogram": _spectrogram(spectrograms[row]),
-            **_view_record(views, row, tokenizer),
-        }
-        for row, key in enumerate(originals.keys)
-    ]
+    originals = _first_batch(config, preprocess_for(config.backbone, stats))
+    log_mel = LogMel(stats.log_mel)
+    crops = _first_batch(config, train_crops(config, stats))
+    views = Augment(config.views, log_mel, config.seed)(crops)
+    samples = []
+    for row in range(0, len(originals), max(1, len(originals) // NUM_SAMPLES)):
+        token_ids = originals.token_ids[row][originals.token_mask[row]]
+        samples.append(
+            {
+                "key": originals.keys[row],
+                "text": _text(tokenizer, token_ids),
+                "image": _picture(originals.image[row, 0] / 255.0),
+                "spectrogram": _spectrogram(log_mel(originals.waveform[row, 0])),
+                **_view_record(views, row, tokenizer),
+            }
+        )
     path = run / "views" / "views.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"samples": samples}))
+    path.write_text(json.dumps({"samples": samples[:NUM_SAMPLES]}))
     return path
 
 
 def _view_record(views: Views, row: int, tokenizer: Tokenizer) -> dict[str, Any]:
-    texts = [
-        tokenizer.decode(ids[mask].tolist(), skip_special_tokens=False)
-        for ids, mask in zip(views.token_ids[:, row], views.token_mask[:, row], strict=True)
-    ]
+    pairs = zip(views.token_ids[:, row], views.token_mask[:, row], strict=True)
     return {
-        "text_views": [text.replace("[CLS] ", "").replace(" [SEP]", "") for text in texts],
+        "text_views": [_text(tokenizer, ids[mask]) for ids, mask in pairs],
         "image_views": [_picture(image) for image in views.image[:, row]],
         "spectrogram_views": [_spectrogram(clip) for clip in views.log_mel[:, row]],
     }
 
 
 def _first_batch(config: PretrainConfig, transform: SampleTransform) -> TripleBatch:
-    shard_set = ShardSet.open(config.data.shards, split=config.data.split)
+    """The first global batch of the run, each sample cut by ``transform``."""
     stats = CorpusStats.load(config.data.shards / "stats")
-    decoder = Decoder(
-        _tokenizer_file(config), DecodeConfig(sample_rate_hz=stats.log_mel.sample_rate_hz)
+    loader = TripleLoader(
+        ShardSet.open(config.data.shards, split=config.data.split),
+        Decoder(_tokenizer_file(config), DecodeConfig(sample_rate_hz=stats.log_mel.sample_rate_hz)),
+        transform,
+        Slice(global_batch=config.batch.global_samples),
+        replace(config.data.loader, num_workers=0),
     )
-    return next(evaluation_pass(shard_set, decoder, transform, NUM_SAMPLES))
+    return next(loader.batches(0))
 
 
 def _tokenizer_file(config: PretrainConfig) -> Path:
     return config.data.shards / "stats" / "tokenizer.json"
+
+
+def _text(tokenizer: Tokenizer, token_ids: Int64[Tensor, " token"]) -> str:
+    """Words with [MASK] where a view has one, without [CLS] and [SEP]."""
+    text = tokenizer.decode(token_ids.tolist(), skip_special_tokens=False)
+    return text.replace("[CLS]", "").replace("[SEP]", "").strip()
 
 
 def _picture(image: Float[Tensor, "3 height width"]) -> str:

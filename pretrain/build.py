@@ -71,11 +71,12 @@ class Training:
         self._engine = Engine(
             online, build_optimizer(online, config.optim), self._settings(world_size)
         )
-        if config.precision == "bf16":
-            # DeepSpeed has cast the online network; the target's working copy follows it.
-            for parameter in target.parameters():
-                parameter.data = parameter.data.to(torch.bfloat16)
-        self.target = Target(target.to(self._engine.device), config.ema, config.total_steps)
+        self.target = Target(
+            target.to(self._engine.device),
+            config.ema,
+            config.total_steps,
+            working_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+        )
 
         self.progress = Progress()
         if resume_from is not None:

@@ -34,18 +34,29 @@ class Target:
     The masters are kept in float32: at tau = 0.996 a bfloat16 target rounds most updates
     away. When the network itself is float32 its parameters are the masters; otherwise the
     network is a working copy that every update overwrites. Buffers are never averaged.
+
+    Args:
+        network: A float32 copy of the online network, without its predictors.
+        config: Pace.
+        total_steps: K, all optimizer steps of the run.
+        working_dtype: Dtype of the forward pass.
     """
 
-    def __init__(self, network: nn.Module, config: EmaConfig, total_steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: EmaConfig,
+        total_steps: int,
+        working_dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.network = network.requires_grad_(False)
         self._config = config
         self._total_steps = total_steps
-        parameters = dict(network.named_parameters())
-        self._mixed = any(p.dtype != torch.float32 for p in parameters.values())
-        self.masters = {
-            name: p.detach().float().clone() if self._mixed else p.detach()
-            for name, p in parameters.items()
-        }
+        self._mixed = working_dtype != torch.float32
+        # Taken before the cast: a master that starts rounded stays wrong for long.
+        self.masters = {name: p.detach() for name, p in network.named_parameters()}
+        for parameter in network.parameters() if self._mixed else ():
+            parameter.data = parameter.data.to(working_dtype)
 
     def tau(self, step: int) -> float:
         """Tau of the update that follows optimizer step ``step`` (counted from 0)."""

@@ -20,7 +20,7 @@ def sample_shards(tmp_path_factory):
     # Imported late: the hook above must come first.
     from data_sharding.job import ShardingConfig, shard_corpus
     from data_sharding.stats import StatsConfig, compute_stats
-    from launch.commands import sample_corpus
+    from launch.demo import sample_corpus
 
     out = tmp_path_factory.mktemp("sample") / "shards"
     shard_corpus(sample_corpus(), out, ShardingConfig())

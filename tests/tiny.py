@@ -8,6 +8,7 @@ from pretrain.config import BatchConfig, DataConfig, PretrainConfig
 from pretrain.models import (
     AudioConfig,
     BackboneConfig,
+    FusionConfig,
     HeadConfig,
     ImageConfig,
     TextConfig,
@@ -20,6 +21,7 @@ def tiny_backbone() -> BackboneConfig:
         text=TextConfig(hidden_size=32, num_layers=1, num_heads=2, max_tokens=16),
         image=ImageConfig(size_pixels=32, width=32, num_layers=1, num_heads=2, patch_pixels=8),
         audio=AudioConfig(width=8, embed_dim=32, clip_seconds=1.0),
+        fusion=FusionConfig(embed_dim=32),
     )
 
 

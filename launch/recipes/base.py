@@ -10,6 +10,7 @@ from pretrain.ema import EmaConfig
 from pretrain.models import (
     AudioConfig,
     BackboneConfig,
+    FusionConfig,
     HeadConfig,
     ImageConfig,
     TextConfig,
@@ -37,6 +38,7 @@ def base() -> RunConfig:
                     size_pixels=224, width=384, num_layers=12, num_heads=6, patch_pixels=16
                 ),
                 audio=AudioConfig(width=64, embed_dim=1024, clip_seconds=10.0),
+                fusion=FusionConfig(embed_dim=512),
             ),
             views=ViewsConfig(
                 image=ImageViewConfig(crop_scale=(0.08, 1.0), blur_probability=(1.0, 0.1)),

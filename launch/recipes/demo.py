@@ -16,7 +16,13 @@ from pretrain.models import (
 )
 from pretrain.objectives import ByolConfig
 from pretrain.optim import OptimConfig
-from pretrain.views import AudioViewConfig, ImageViewConfig, ViewsConfig
+from pretrain.views import (
+    AudioViewConfig,
+    ImageViewConfig,
+    SubsetConfig,
+    TextViewConfig,
+    ViewsConfig,
+)
 
 
 def demo() -> RunConfig:
@@ -32,11 +38,11 @@ def demo() -> RunConfig:
                 ),
             ),
             backbone=BackboneConfig(
-                text=TextConfig(hidden_size=64, num_layers=2, num_heads=4, max_tokens=20),
+                text=TextConfig(hidden_size=128, num_layers=2, num_heads=4, max_tokens=20),
                 image=ImageConfig(
                     size_pixels=64, width=96, num_layers=3, num_heads=4, patch_pixels=8
                 ),
-                audio=AudioConfig(width=16, embed_dim=64, clip_seconds=2.5),
+                audio=AudioConfig(width=16, embed_dim=128, clip_seconds=2.5),
             ),
             views=ViewsConfig(
                 image=ImageViewConfig(
@@ -46,13 +52,16 @@ def demo() -> RunConfig:
                     solarize_probability=(0.0, 0.0),
                 ),
                 audio=AudioViewConfig(crop_seconds=0.96),
+                text=TextViewConfig(mask_probability=(0.3, 0.3)),
+                # The text alone tells any two of these few samples apart; see SubsetConfig.
+                subset=SubsetConfig(text=0.2, image=0.8, audio=0.4),
             ),
             byol=ByolConfig(heads=HeadConfig(hidden_size=512, embed_dim=128)),
             ema=EmaConfig(base_tau=0.99),
             optim=OptimConfig(learning_rate=1.5e-3),
             batch=BatchConfig(global_samples=64),
-            total_steps=900,
-            checkpoint_every_steps=450,
+            total_steps=720,
+            checkpoint_every_steps=360,
             log_every_steps=20,
         ),
         ranks=2,

@@ -87,7 +87,7 @@ class Backbone(nn.Module):
                 "audio": AudioCnn(config.audio, stats.log_mel.num_mels),
             }
         )
-        self.fusion = AttentionFusion(self._encoder_dims)
+        self.fusion = AttentionFusion(self._encoder_dims, config.fusion)
         self.log_mel = LogMel(stats.log_mel)
         for name, values in (("image_mean", stats.image_mean), ("image_std", stats.image_std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)

@@ -14,28 +14,33 @@ class FusionConfig:
     """How the modalities' embeddings become one."""
 
     fusion: Literal["attention"] = "attention"
-    """`attention`: each modality weighted by a softmax over the available ones, side by side."""
+    """`attention`: a weighted sum, the weights a softmax over the available modalities."""
+
+    embed_dim: int = 256
+    """Dimension of the fused embedding."""
 
 
 class AttentionFusion(nn.Module):
-    """``alpha_m = softmax_m(w_m^T h_m)`` over available modalities; ``h = [alpha_m h_m]_m``.
+    """``alpha_m = softmax_m(w_m^T h_m)``, ``h = sum_m alpha_m h_m`` over available modalities.
 
-    The weighted embeddings stay side by side, and the linear layer that follows (a projector's
-    or a probe's) sums them: ``sum_m alpha_m W_m h_m`` is the weighted sum of attention fusion.
-    Summed already here, a modality's information drowned in the others' (see README,
-    Decisions). A missing modality is a learned vector in its place, never zeros, which a
-    classifier could read as a clue; its weight is taken by the others.
+    Each h_m is first brought to the fused dimension by a linear layer and a layer norm. A
+    missing modality gets weight 0 through the mask, never a vector of zeros, which a
+    classifier could read as a clue.
     """
 
-    def __init__(self, embed_dims: Mapping[str, int]) -> None:
+    def __init__(self, embed_dims: Mapping[str, int], config: FusionConfig) -> None:
         super().__init__()
-        self.embed_dim = sum(embed_dims.values())
-        self.norm = nn.ModuleDict({name: nn.LayerNorm(dim) for name, dim in embed_dims.items()})
-        self.score = nn.ModuleDict(
-            {name: nn.Linear(dim, 1, bias=False) for name, dim in embed_dims.items()}
+        self.embed_dim = config.embed_dim
+        self.reduce = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Linear(dim, config.embed_dim), nn.LayerNorm(config.embed_dim)
+                )
+                for name, dim in embed_dims.items()
+            }
         )
-        self.missing = nn.ParameterDict(
-            {name: nn.Parameter(0.02 * torch.randn(dim)) for name, dim in embed_dims.items()}
+        self.score = nn.ModuleDict(
+            {name: nn.Linear(config.embed_dim, 1, bias=False) for name in embed_dims}
         )
 
     def forward(
@@ -43,19 +48,16 @@ class AttentionFusion(nn.Module):
         embeddings: Mapping[str, Float[Tensor, "batch _"]],
         available: Bool[Tensor, "batch modality"],
     ) -> Float[Tensor, "batch embed"]:
-        """Fused embedding; the learned vectors alone for a row with no modality at all.
+        """Fused embedding; zeros for a row with no modality at all.
 
         Args:
             embeddings: By modality, in the order of the columns of ``available``.
             available: True where a modality of a row may be used.
         """
-        normed = {name: self.norm[name](value) for name, value in embeddings.items()}
-        scores = [self.score[name](value) for name, value in normed.items()]
+        reduced = [self.reduce[name](value) for name, value in embeddings.items()]
+        scores = [self.score[name](value) for name, value in zip(embeddings, reduced, strict=True)]
         logits = torch.cat(scores, dim=1).float()  # [batch, modality]
         # A large negative number, not -inf: a row without any modality must stay finite.
-        weights = logits.masked_fill(~available, -1e9).softmax(1)
-        parts = []
-        for column, (name, value) in enumerate(normed.items()):
-            weighted = weights[:, column, None].to(value.dtype) * value
-            parts.append(torch.where(available[:, column, None], weighted, self.missing[name]))
-        return torch.cat(parts, dim=1)
+        weights = logits.masked_fill(~available, -1e9).softmax(1) * available
+        stacked = torch.stack(reduced, dim=1)  # [batch, modality, embed]
+        return (weights.unsqueeze(-1).to(stacked.dtype) * stacked).sum(1)

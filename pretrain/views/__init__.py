@@ -6,7 +6,7 @@ run, or one on other hardware, sees the same views. This package knows no model'
 """
 
 from pretrain.views.audio import AudioViewConfig
-from pretrain.views.augment import Augment, ViewsConfig
+from pretrain.views.augment import Augment, SubsetConfig, ViewsConfig
 from pretrain.views.crops import TrainCrops
 from pretrain.views.image import ImageViewConfig
 from pretrain.views.text import TextViewConfig
@@ -15,6 +15,7 @@ __all__ = [
     "AudioViewConfig",
     "Augment",
     "ImageViewConfig",
+    "SubsetConfig",
     "TextViewConfig",
     "TrainCrops",
     "ViewsConfig",

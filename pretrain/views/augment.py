@@ -9,12 +9,37 @@ from torch import Tensor
 
 from data_sharding.batch import TripleBatch
 from data_sharding.logmel import LogMel
+from data_sharding.schema import MODALITIES
 from pretrain.models.inputs import Views
 from pretrain.models.preprocess import to_unit_range
 from pretrain.views.audio import AudioViewConfig, augment_clip, mixup
+from pretrain.views.checks import check_probability
 from pretrain.views.image import ImageViewConfig, photometric
 from pretrain.views.random import Purpose, view_generator
 from pretrain.views.text import TextViewConfig, mask_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetConfig:
+    """Modality dropout: what the online network's fusion may use of a sample in a view.
+
+    The target's fusion uses everything, and the online one learns to predict it from what is
+    left. Attention goes to what tells samples apart most easily; in a small corpus that is the
+    text, and a fusion that may always read it learns nothing of the rest.
+    """
+
+    text: float = 0.5
+    """Chance that the text may be used."""
+
+    image: float = 0.5
+    """Chance that the picture may be used."""
+
+    audio: float = 0.5
+    """Chance that the sound may be used. Where nothing is left, one modality is drawn."""
+
+    def __post_init__(self) -> None:
+        for name in MODALITIES:
+            check_probability(f"subset.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +49,7 @@ class ViewsConfig:
     image: ImageViewConfig = field(default_factory=ImageViewConfig)
     audio: AudioViewConfig = field(default_factory=AudioViewConfig)
     text: TextViewConfig = field(default_factory=TextViewConfig)
+    subset: SubsetConfig = field(default_factory=SubsetConfig)
 
 
 class Augment:
@@ -111,12 +137,17 @@ class Augment:
 
     def _subset(self, batch: TripleBatch, view: int) -> Bool[Tensor, "batch 3"]:
         """A random non-empty subset of what each sample has."""
+        keep = np.array([getattr(self._config.subset, name) for name in MODALITIES])
         rows = []
         for present, generator in zip(
             batch.present.tolist(), self._generators(batch, view, "subset"), strict=True
         ):
-            available = [index for index, here in enumerate(present) if here]
-            choice = int(generator.integers(1, 2 ** len(available))) if available else 0
-            chosen = {index for bit, index in enumerate(available) if choice >> bit & 1}
-            rows.append([index in chosen for index in range(len(present))])
-        return torch.tensor(rows)
+            draws = generator.random(len(MODALITIES))
+            row = [
+                here and draw < chance
+                for here, draw, chance in zip(present, draws, keep, strict=True)
+            ]
+            if any(present) and not any(row):
+                row[int(generator.choice(np.flatnonzero(present)))] = True
+            rows.append(row)
+        return torch.tensor(rows, dtype=torch.bool)

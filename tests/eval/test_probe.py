@@ -49,7 +49,7 @@ def test_features_come_from_a_frozen_backbone_that_does_not_change(checkpoint, f
     assert len(samples.ids) == count
     assert {name: values.shape for name, values in features["it"].by_subset.items()} == {
         name: (count, dim)
-        for name, dim in {"text": 32, "image": 32, "audio": 32, "fused": 96}.items()
+        for name, dim in {"text": 32, "image": 32, "audio": 32, "fused": 256}.items()
     }
 
 

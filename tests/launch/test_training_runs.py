@@ -96,6 +96,28 @@ def test_the_checkpoints_backbone_is_the_target_network(whole_run):
         assert torch.equal(value, target[f"master.backbone.{name}"]), name
 
 
+def test_a_bfloat16_run_keeps_float32_masters_of_the_target(tmp_path, sample_shards):
+    run = tmp_path / "run"
+    config = tiny_run(run, sample_shards, ranks=2, precision="bf16", total_steps=3)
+    prepare_run(config, resume=False)
+    assert run_local(run, 2) == 0
+    target = load_file(open_checkpoint(run).folder / "target.safetensors")
+    masters = [value for name, value in target.items() if name.startswith("master.")]
+    assert all(value.dtype == torch.float32 for value in masters)
+    rounded = [torch.equal(value, value.bfloat16().float()) for value in masters if value.ndim == 2]
+    assert not any(rounded)
+
+
+def test_torchrun_starts_the_same_run(tmp_path, sample_shards, whole_run):
+    run = tmp_path / "run"
+    file = tmp_path / "given.json"
+    file.write_text(json.dumps(config_to_json(tiny_run(run, sample_shards, ranks=2))))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "launch", "pretrain", "--config", str(file)]
+    assert subprocess.run(command, timeout=300).returncode == 0
+    assert losses(run) == losses(whole_run)
+
+
 def test_every_pair_tau_and_health_are_in_the_metrics(whole_run):
     record = json.loads((whole_run / "metrics.jsonl").read_text().splitlines()[-1])
     pairs = [name for name in record if name.startswith("loss/")]

@@ -34,7 +34,7 @@ def test_a_saved_backbone_gives_the_same_embeddings(backbone, sample_shards, tmp
 def test_a_random_backbone_is_the_same_for_the_same_seed_only(backbone, tmp_path):
     backbone.save(tmp_path)
     states = [Backbone.random_like(tmp_path, seed).state_dict() for seed in (0, 0, 1)]
-    name = "fusion.missing.text"
+    name = "fusion.score.text.weight"
     assert torch.equal(states[0][name], states[1][name])
     assert not torch.equal(states[0][name], states[2][name])
 

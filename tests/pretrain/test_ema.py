@@ -21,10 +21,12 @@ def test_a_bfloat16_network_follows_a_float32_master():
     network, online = nn.Linear(64, 64), nn.Linear(64, 64)
     online.load_state_dict({name: value + 0.1 for name, value in network.state_dict().items()})
     before = network.weight.detach().clone()
-    target = Target(network.to(torch.bfloat16), EmaConfig(base_tau=0.999), total_steps=10**6)
+    config = EmaConfig(base_tau=0.999)
+    target = Target(network, config, total_steps=10**6, working_dtype=torch.bfloat16)
+    assert torch.equal(target.masters["weight"], before)
     for step in range(200):
         target.update(online.named_parameters(), step)
-    moved = (target.masters["weight"] - before.bfloat16().float()).mean().item()
+    moved = (target.masters["weight"] - before).mean().item()
     assert moved == pytest.approx(0.1 * (1 - 0.999**200), rel=0.02)
     assert network.weight.dtype == torch.bfloat16
     torch.testing.assert_close(network.weight, target.masters["weight"].bfloat16())

@@ -8,6 +8,7 @@ from pretrain.views import (
     AudioViewConfig,
     Augment,
     ImageViewConfig,
+    SubsetConfig,
     TextViewConfig,
     TrainCrops,
     ViewsConfig,
@@ -72,6 +73,21 @@ def test_the_fused_subset_is_never_empty_nor_more_than_what_is_there():
     assert subset.any(-1).all()
     assert not subset[..., 2].any()
     assert not subset.all(-1).any()
+
+
+def test_modality_dropout_leaves_one_modality_where_it_would_leave_none():
+    config = ViewsConfig(subset=SubsetConfig(text=0.0, image=0.0, audio=0.0))
+    batch = a_batch(16)
+    batch.present[:, 1] = False
+    subset = augment(config)(batch).subset
+    assert (subset.sum(-1) == 1).all()
+    assert not subset[..., 1].any()
+
+
+def test_a_modality_is_kept_as_often_as_its_chance_says():
+    config = ViewsConfig(subset=SubsetConfig(text=0.2, image=1.0, audio=0.5))
+    subset = augment(config)(a_batch(512)).subset.float().mean((0, 1))
+    assert subset.tolist() == pytest.approx([0.2, 1.0, 0.5], abs=0.06)
 
 
 def test_a_mixup_group_that_does_not_divide_the_batch_is_refused():
