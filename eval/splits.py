@@ -19,10 +19,11 @@ PARTS: tuple[str, ...] = ("train", "test", "validation")
 class SplitConfig:
     """How often and in what shares a task is split."""
 
-    num_splits: int = 10
+    num_splits: int = 20
+    """Random splits; fewer than ten give no verdict."""
     validation_share: float = 0.2
     """Share of the samples that select the regularisation, in (0, 1)."""
-    test_share: float = 0.2
+    test_share: float = 0.3
     """Share of the samples that are scored once, in (0, 1)."""
     seed: int = 0
 

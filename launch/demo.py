@@ -14,6 +14,7 @@ from eval.probe import ProbeConfig, probe
 from eval.probe_report import ProbeReport, format_table
 from eval.publish import PublishConfig, publish
 from eval.report import write_report
+from eval.splits import SplitConfig
 from eval.tasks import load_task
 from launch.local import run_local
 from launch.recipes.demo import demo
@@ -96,13 +97,17 @@ def _run_config(config: DemoConfig) -> RunConfig:
 
 
 def _probe_checkpoints(run: Path, tasks: Path) -> ProbeReport:
-    """Probe every checkpoint, oldest first; returns the newest one's report."""
+    """Probe every checkpoint, oldest first; returns the newest one's report.
+
+    The others are probed on fewer splits and one random backbone: they draw a curve, and the
+    newest one gives the verdict.
+    """
     task = load_task("sample-topics", tasks_folder=tasks)
-    reports = [
-        probe(open_checkpoint(folder), task, ProbeConfig())
-        for folder in sorted((run / "checkpoints").glob("step-????????"))
-    ]
-    return reports[-1]
+    *earlier, newest = sorted((run / "checkpoints").glob("step-????????"))
+    curve = ProbeConfig(splits=SplitConfig(num_splits=5), num_random_backbones=1)
+    for folder in earlier:
+        probe(open_checkpoint(folder), task, curve)
+    return probe(open_checkpoint(newest), task, ProbeConfig())
 
 
 @contextmanager
