@@ -146,7 +146,7 @@ def pretrain_command(arguments: list[str]) -> int:
         default=PretrainCommand(config=default),
         description=_pretrain_description(),
     )
-    config = command.config
+    config = command.config.with_absolute_paths()
     # torchrun and srun start every rank with this very command.
     if config.cluster == "local" and "RANK" in os.environ:
         config = replace(config, cluster="inline")
@@ -157,7 +157,7 @@ def pretrain_command(arguments: list[str]) -> int:
         write_views_sheet(config.pretrain, config.run)
     if config.cluster == "slurm":
         job = submit_pretrain(config.run, config.slurm)
-        print(f"job {job.job_id} pretrains {config.run}; logs: {job.stdout}")
+        print(f"job {job.job_id} pretrains {config.run}; logs: {config.run / 'logs'}")
         return 0
     return run_local(config.run, config.ranks)
 
@@ -198,7 +198,7 @@ def probe_command(arguments: list[str]) -> int:
     checkpoint = open_checkpoint(command.checkpoint)
     if command.cluster == "slurm":
         job = submit_probe(checkpoint.folder, command.task, command.slurm)
-        print(f"job {job.job_id}; logs: {job.stdout}" if job else "queued or done already")
+        print(f"job {job.job_id}; log: {job.stdout[0]}" if job else "queued or done already")
         return 0
     print(format_table(probe(checkpoint, load_task(command.task), command.config)))
     return 0

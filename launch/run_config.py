@@ -1,7 +1,7 @@
 """What a run is: its folder, its training, the ranks that do it, and its probes."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.ranks < 1:
             raise ValueError(f"ranks must be positive, got {self.ranks}")
+
+    def with_absolute_paths(self) -> "RunConfig":
+        """The same run, whatever folder its ranks are started in."""
+        data = replace(self.pretrain.data, shards=self.pretrain.data.shards.absolute())
+        return replace(self, run=self.run.absolute(), pretrain=replace(self.pretrain, data=data))
 
     @property
     def world_size(self) -> int:

@@ -7,6 +7,7 @@ environment. It resumes from the newest whole checkpoint of the run, if there is
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from launch.errors import user_errors
@@ -55,7 +56,9 @@ def main() -> None:
     with user_errors():
         if len(sys.argv) != 2:
             raise ValueError("usage: python -m launch.worker RUN_FOLDER")
-        sys.exit(work(load_run_config(Path(sys.argv[1]))))
+        folder = Path(sys.argv[1])
+        # A run folder that was moved is still this run.
+        sys.exit(work(replace(load_run_config(folder), run=folder)))
 
 
 if __name__ == "__main__":

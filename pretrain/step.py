@@ -12,8 +12,7 @@ from pretrain.ema import Target
 from pretrain.engine import Engine
 from pretrain.health import health_signals
 from pretrain.models import Views
-from pretrain.objectives import ByolConfig, LossReport, TermWeights, pair_names
-from pretrain.objectives.byol import available_pairs
+from pretrain.objectives import ByolConfig, LossReport, TermWeights, available_pairs, pair_names
 from pretrain.optim import OptimConfig, learning_rate, set_learning_rate
 from pretrain.views import Augment
 

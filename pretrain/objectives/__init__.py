@@ -10,6 +10,7 @@ from pretrain.objectives.byol import (
     Projections,
     TargetNetwork,
     TermWeights,
+    available_pairs,
     pair_names,
 )
 
@@ -20,5 +21,6 @@ __all__ = [
     "Projections",
     "TargetNetwork",
     "TermWeights",
+    "available_pairs",
     "pair_names",
 ]

@@ -4,8 +4,14 @@ import torch.nn.functional as F
 
 from data_sharding.stats import CorpusStats
 from pretrain.models import Backbone, HeadConfig, Views
-from pretrain.objectives import ByolConfig, OnlineNetwork, TargetNetwork, TermWeights, pair_names
-from pretrain.objectives.byol import available_pairs
+from pretrain.objectives import (
+    ByolConfig,
+    OnlineNetwork,
+    TargetNetwork,
+    TermWeights,
+    available_pairs,
+    pair_names,
+)
 from tiny import tiny_backbone
 
 HEADS = HeadConfig(hidden_size=64, embed_dim=32, norm="layer")
