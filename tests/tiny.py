@@ -32,7 +32,7 @@ def tiny_pretrain(shards: Path, **changes) -> PretrainConfig:
         "backbone": tiny_backbone(),
         "byol": ByolConfig(heads=HeadConfig(hidden_size=64, embed_dim=32, norm="layer")),
         "batch": BatchConfig(global_samples=16),
-        "total_steps": 20,
+        "total_steps": 40,
         "checkpoint_every_steps": 10,
         "log_every_steps": 1,
     }
