@@ -10,13 +10,14 @@ import tyro
 
 from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.stats import StatsConfig, compute_stats
+from eval.importers.sample_topics import CORPUS
 from eval.probe import ProbeConfig, probe
 from eval.probe_report import format_table
 from eval.publish import PublishConfig, publish
 from eval.report import write_report
 from eval.tasks import import_mvsa_single, load_task
 from launch.cluster import ClusterConfig
-from launch.demo import DemoConfig, run_demo, sample_corpus
+from launch.demo import DemoConfig, run_demo
 from launch.jobs import submit_pretrain, submit_probe
 from launch.local import run_local
 from launch.recipes import find_recipe, list_recipes
@@ -120,7 +121,7 @@ class ReportCommand:
 def shard_command(arguments: list[str]) -> int:
     """`triptych shard`."""
     command = tyro.cli(ShardCommand, args=arguments, prog="triptych shard")
-    corpus = sample_corpus() if str(command.corpus) == "sample" else command.corpus
+    corpus = CORPUS if str(command.corpus) == "sample" else command.corpus
     print(shard_corpus(corpus, command.out, command.config).summary())
     return 0
 

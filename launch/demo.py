@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import data_sharding
 from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.stats import StatsConfig, compute_stats
+from eval.importers.sample_topics import CORPUS, sample_topics_card
 from eval.probe import ProbeConfig, probe
 from eval.probe_report import ProbeReport, format_table
 from eval.publish import PublishConfig, publish
 from eval.report import write_report
 from eval.splits import SplitConfig
-from eval.tasks import load_task
+from eval.tasks import Task, save_card
 from launch.local import run_local
 from launch.recipes.demo import demo
 from launch.run_config import RunConfig, prepare_run
@@ -51,8 +51,8 @@ def run_demo(config: DemoConfig) -> int:
     run = _run_config(config)
     shards = run.pretrain.data.shards
     with _chapter("shard: raw files -> WebDataset shards with index and manifest"):
-        licence = ShardingConfig(licence="GPL-2.0")
-        print(shard_corpus(sample_corpus(), shards, licence).summary())
+        licence = ShardingConfig(licence=sample_topics_card().licence)
+        print(shard_corpus(CORPUS, shards, licence).summary())
     with _chapter("stats: vocabulary, image and mel statistics of the train split"):
         stats = compute_stats(shards, StatsConfig())
         print(f"{stats.vocab_size} word pieces from {stats.num_samples} samples")
@@ -62,18 +62,13 @@ def run_demo(config: DemoConfig) -> int:
         if code := run_local(run.run, run.ranks):
             return code
     with _chapter("probe: frozen features of two checkpoints, beside their floors"):
-        report = _probe_checkpoints(run.run, config.out / "tasks")
+        report = _probe_checkpoints(run.run, save_card(shards, sample_topics_card()))
     with _chapter("publish: safetensors, tokenizer, statistics, model card"):
         licence = PublishConfig(licence="gpl-2.0", name="triptych-demo")
         print(publish(open_checkpoint(run.run), config.out / "backbone", licence))
     page = write_report(run.run)
     print(f"\n{format_table(report)}\n\ndone in {time.monotonic() - began:.0f} s; report: {page}")
     return 0
-
-
-def sample_corpus() -> Path:
-    """The bundled sample corpus."""
-    return Path(data_sharding.__file__).parent / "sample_corpus"
 
 
 def _make_folder(out: Path) -> None:
@@ -96,13 +91,12 @@ def _run_config(config: DemoConfig) -> RunConfig:
     return replace(recipe, run=config.out / "run", pretrain=pretrain, ranks=config.ranks)
 
 
-def _probe_checkpoints(run: Path, tasks: Path) -> ProbeReport:
+def _probe_checkpoints(run: Path, task: Task) -> ProbeReport:
     """Probe every checkpoint, oldest first; returns the newest one's report.
 
     The others are probed on fewer splits and one random backbone: they draw a curve, and the
     newest one gives the verdict.
     """
-    task = load_task("sample-topics", tasks_folder=tasks)
     *earlier, newest = sorted((run / "checkpoints").glob("step-????????"))
     curve = ProbeConfig(splits=SplitConfig(num_splits=5), num_random_backbones=1)
     for folder in earlier:

@@ -21,10 +21,9 @@ from data_sharding.logmel import LogMel
 from data_sharding.manifest import ShardSet
 from data_sharding.order import Slice
 from data_sharding.stats import CorpusStats
-from pretrain.build import train_crops
 from pretrain.config import PretrainConfig
 from pretrain.models import Views, preprocess_for
-from pretrain.views import Augment
+from pretrain.views import Augment, TrainCrops
 
 NUM_SAMPLES = 8
 
@@ -36,9 +35,12 @@ def write_views_sheet(config: PretrainConfig, run: Path) -> Path:
     """
     stats = CorpusStats.load(config.data.shards / "stats")
     tokenizer = Tokenizer.from_file(str(_tokenizer_file(config)))
-    originals = _first_batch(config, preprocess_for(config.backbone, stats))
+    sample_rate_hz = stats.log_mel.sample_rate_hz
+    decoder = Decoder(_tokenizer_file(config), DecodeConfig(sample_rate_hz=sample_rate_hz))
+    cut = TrainCrops.from_configs(config.views, config.backbone, sample_rate_hz, config.seed)
+    originals = _first_batch(config, decoder, preprocess_for(config.backbone, stats))
+    crops = _first_batch(config, decoder, cut)
     log_mel = LogMel(stats.log_mel)
-    crops = _first_batch(config, train_crops(config, stats))
     views = Augment(config.views, log_mel, config.seed)(crops)
     samples = []
     for row in range(0, len(originals), max(1, len(originals) // NUM_SAMPLES)):
@@ -67,12 +69,13 @@ def _view_record(views: Views, row: int, tokenizer: Tokenizer) -> dict[str, Any]
     }
 
 
-def _first_batch(config: PretrainConfig, transform: SampleTransform) -> TripleBatch:
+def _first_batch(
+    config: PretrainConfig, decoder: Decoder, transform: SampleTransform
+) -> TripleBatch:
     """The first global batch of the run, each sample cut by ``transform``."""
-    stats = CorpusStats.load(config.data.shards / "stats")
     loader = TripleLoader(
         ShardSet.open(config.data.shards, split=config.data.split),
-        Decoder(_tokenizer_file(config), DecodeConfig(sample_rate_hz=stats.log_mel.sample_rate_hz)),
+        decoder,
         transform,
         Slice(global_batch=config.batch.global_samples),
         replace(config.data.loader, num_workers=0),

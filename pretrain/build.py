@@ -27,17 +27,6 @@ from pretrain.views import Augment, TrainCrops
 TARGET_FILE = "target.safetensors"
 
 
-def train_crops(config: PretrainConfig, stats: CorpusStats) -> TrainCrops:
-    """What loader workers do to a sample."""
-    return TrainCrops(
-        seed=config.seed,
-        size_pixels=config.backbone.image.size_pixels,
-        crop_scale=config.views.image.crop_scale,
-        clip_samples=round(config.views.audio.crop_seconds * stats.log_mel.sample_rate_hz),
-        max_tokens=config.backbone.text.max_tokens,
-    )
-
-
 class Training:
     """The wired objects of one rank, and the way to save and restore them.
 
@@ -167,7 +156,7 @@ class Training:
         return TripleLoader(
             self.shard_set,
             Decoder(self._tokenizer_file, DecodeConfig(sample_rate_hz=sample_rate_hz)),
-            train_crops(config, self._stats),
+            TrainCrops.from_configs(config.views, config.backbone, sample_rate_hz, config.seed),
             Slice(
                 global_batch=config.batch.global_samples,
                 rank=self.rank,

@@ -20,9 +20,9 @@ def sample_shards(tmp_path_factory):
     # Imported late: the hook above must come first.
     from data_sharding.job import ShardingConfig, shard_corpus
     from data_sharding.stats import StatsConfig, compute_stats
-    from launch.demo import sample_corpus
+    from eval.importers.sample_topics import CORPUS
 
     out = tmp_path_factory.mktemp("sample") / "shards"
-    shard_corpus(sample_corpus(), out, ShardingConfig())
+    shard_corpus(CORPUS, out, ShardingConfig())
     compute_stats(out, StatsConfig())
     return out

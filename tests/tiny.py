@@ -1,5 +1,6 @@
 """A run small enough for a test: a few steps a second on one core."""
 
+import json
 from pathlib import Path
 
 from data_sharding.loader import LoaderConfig
@@ -41,3 +42,12 @@ def tiny_pretrain(shards: Path, **changes) -> PretrainConfig:
 
 def tiny_run(run: Path, shards: Path, ranks: int = 1, **changes) -> RunConfig:
     return RunConfig(run=run, pretrain=tiny_pretrain(shards, **changes), ranks=ranks)
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Total loss by step, as a run's metrics tell it."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    # The last line of a running job may be half written.
+    records = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {record["step"]: record["loss/total"] for record in records}

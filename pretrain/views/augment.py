@@ -137,7 +137,7 @@ class Augment:
 
     def _subset(self, batch: TripleBatch, view: int) -> Bool[Tensor, "batch 3"]:
         """A random non-empty subset of what each sample has."""
-        keep = np.array([getattr(self._config.subset, name) for name in MODALITIES])
+        keep = [getattr(self._config.subset, name) for name in MODALITIES]
         rows = []
         for present, generator in zip(
             batch.present.tolist(), self._generators(batch, view, "subset"), strict=True

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from data_sharding.batch import DecodedSample, SampleTensors
+from pretrain.models import BackboneConfig
 from pretrain.models.preprocess import fit_clip, fit_tokens
+from pretrain.views.augment import ViewsConfig
 from pretrain.views.image import random_resized_crop
 from pretrain.views.random import view_generator
 
@@ -19,6 +21,19 @@ class TrainCrops:
     crop_scale: tuple[float, float]
     clip_samples: int
     max_tokens: int
+
+    @classmethod
+    def from_configs(
+        cls, views: ViewsConfig, backbone: BackboneConfig, sample_rate_hz: int, seed: int
+    ) -> "TrainCrops":
+        """The crops that a run with these settings makes."""
+        return cls(
+            seed=seed,
+            size_pixels=backbone.image.size_pixels,
+            crop_scale=views.image.crop_scale,
+            clip_samples=round(views.audio.crop_seconds * sample_rate_hz),
+            max_tokens=backbone.text.max_tokens,
+        )
 
     def __call__(self, sample: DecodedSample) -> SampleTensors:
         """Fixed shapes; zeros for a missing modality."""

@@ -107,7 +107,7 @@ def test_variants_of_one_thing_share_a_name():
     assert stamps.variant_name(Path("symbols/7.png")) == "7"
 
 
-@pytest.mark.skipif(not rebuild.STAMPS.is_dir(), reason="needs tuxpaint-stamps-default")
+@pytest.mark.skipif(not rebuild.STAMPS.is_dir(), reason="no tuxpaint-stamps; .ci/run installs it")
 def test_the_debian_package_gives_the_bundled_corpus_again(rows, tmp_path):
     planned = rebuild.plan(rebuild.STAMPS)
     assert [row.manifest() for row in planned] == rows

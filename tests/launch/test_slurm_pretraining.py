@@ -1,7 +1,5 @@
 """A two-node pretraining job and its probe jobs, on a real Slurm; see conftest.py."""
 
-import json
-
 import pytest
 
 from eval.tasks import load_task
@@ -10,14 +8,9 @@ from launch.jobs import jobs_named, probe_job_name, submit_pretrain
 from launch.local import run_local
 from launch.run_config import RunConfig, prepare_run
 from pretrain.checkpoint import open_checkpoint
-from tiny import tiny_pretrain
+from tiny import losses, tiny_pretrain
 
 pytestmark = pytest.mark.slurm
-
-
-def losses(run):
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)["loss/total"] for line in lines]
 
 
 def test_a_two_node_job_pretrains_as_two_local_ranks_do_and_probes_each_checkpoint(

@@ -17,15 +17,7 @@ from launch.run_config import RunConfig, prepare_run
 from pretrain.checkpoint import open_checkpoint
 from pretrain.config import BatchConfig, config_to_json
 from pretrain.models import Backbone
-from tiny import tiny_run
-
-
-def losses(run: Path) -> dict[int, float]:
-    path = run / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    # The last line of a running job may be half written.
-    records = [json.loads(line) for line in lines if line.endswith("\n")]
-    return {record["step"]: record["loss/total"] for record in records}
+from tiny import losses, tiny_run
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,9 @@ def test_the_kernel_compiles_for_three_gpu_generations_with_wide_loads():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device"
+)  # all else runs without
 def test_the_kernel_stays_within_its_error_budget_on_a_gpu():
     target = torch.randn(1_000_003, device="cuda")
     online = torch.randn(1_000_003, device="cuda")
