@@ -1,51 +1,11 @@
 """Raw corpora in; tar shards, an index beside each, and an endless stream of TripleBatch out.
 
-Must not know what the batches are for: no model, no view, no loss, no cluster.
+Must not know what the batches are for: no model, no view, no loss, no cluster. Nothing is imported
+here, so that a process which only checks sums need not wait for torch:
+
+- `job`: `shard_corpus`; its parts are `sources`, `cleaning`, `duplicates`, `writer`
+- `manifest`: `ShardSet`; `index`: the .idx format; `schema`: what a sample is, and the errors
+- `reading`: `ShardReader`; `decode`; `batch`: `TripleBatch`
+- `stream`: `TripleLoader`, `open_stream`, `LaneOrder`, `evaluation_pass`
+- `stats`: `CorpusStats`; `foreign` and `tools`: what `triptych index`, `verify`, `inspect` do
 """
-
-from data_sharding.batch import DecodedSample, SampleTensors, SampleTransform, TripleBatch, collate
-from data_sharding.clean import CleanConfig
-from data_sharding.decode import DecodeConfig, Decoder
-from data_sharding.job import ShardingConfig, ShardReport, shard_corpus
-from data_sharding.loader import LoaderConfig, TripleLoader, evaluation_pass
-from data_sharding.logmel import LogMel, LogMelConfig
-from data_sharding.manifest import ShardEntry, ShardSet
-from data_sharding.order import LaneOrder, OrderConfig, Slice
-from data_sharding.reader import ShardReader
-from data_sharding.schema import MODALITIES, DecodeError, RawSample, Record, ShardError
-from data_sharding.stats import CorpusStats, StatsConfig, compute_stats
-from data_sharding.vocabulary import VocabularyConfig
-
-__all__ = [
-    "MODALITIES",
-    "CleanConfig",
-    "CorpusStats",
-    "DecodeConfig",
-    "DecodeError",
-    "DecodedSample",
-    "Decoder",
-    "LaneOrder",
-    "LoaderConfig",
-    "LogMel",
-    "LogMelConfig",
-    "OrderConfig",
-    "RawSample",
-    "Record",
-    "SampleTensors",
-    "SampleTransform",
-    "ShardEntry",
-    "ShardError",
-    "ShardReader",
-    "ShardReport",
-    "ShardSet",
-    "ShardingConfig",
-    "Slice",
-    "StatsConfig",
-    "TripleBatch",
-    "TripleLoader",
-    "VocabularyConfig",
-    "collate",
-    "compute_stats",
-    "evaluation_pass",
-    "shard_corpus",
-]

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from data_sharding.schema import MODALITIES
 
@@ -73,6 +74,8 @@ class TripleBatch:
         image: One or more crops of each image, 0..255.
         waveform: One or more clips of each audio.
         present: Columns follow `MODALITIES`.
+        valid: False where an evaluation pass repeats a sample to fill its last batch; such rows
+            must stay out of every number. All True in training.
         metadata: Content of each sample's JSON in evaluation passes, else empty.
         texts: Each sample's text in evaluation passes, else empty.
     """
@@ -85,6 +88,7 @@ class TripleBatch:
     image: UInt8[Tensor, "batch view 3 height width"]
     waveform: Float32[Tensor, "batch view time"]
     present: Bool[Tensor, "batch 3"]
+    valid: Bool[Tensor, "batch"]
     metadata: tuple[Mapping[str, Any], ...] = ()
     texts: tuple[str | None, ...] = ()
 
@@ -115,6 +119,7 @@ class TripleBatch:
             image=change(self.image),
             waveform=change(self.waveform),
             present=change(self.present),
+            valid=change(self.valid),
         )
 
 
@@ -125,6 +130,53 @@ class TensorChange(Protocol):
     def __call__(self, tensor: Tensor, /) -> Tensor:
         """Returns the changed tensor."""
         ...
+
+
+class BatchBuilder:
+    """Stacks transformed samples one by one, so that only one of them is held beside the batch.
+
+    In a worker process the batch is laid out in shared memory from the start.
+
+    Args:
+        size: Number of samples to come.
+        purpose: ``evaluation`` adds metadata and texts.
+    """
+
+    def __init__(self, size: int, purpose: str = "training") -> None:
+        self._size = size
+        self._cards = purpose == "evaluation"
+        self._rows: list[tuple[str, int, int, tuple[bool, ...]]] = []
+        self._metadata: list[Mapping[str, Any]] = []
+        self._texts: list[str | None] = []
+        self._stacks: dict[str, Tensor] = {}
+
+    def add(self, sample: DecodedSample, tensors: SampleTensors) -> None:
+        """Copies one sample into the next row."""
+        row = len(self._rows)
+        for name in SampleTensors.__dataclass_fields__:
+            part = getattr(tensors, name)
+            if row == 0:
+                self._stacks[name] = _room_for(part, self._size)
+            self._stacks[name][row] = part
+        self._rows.append((sample.key, sample.sample_id, sample.epoch, sample.present))
+        if self._cards:
+            self._metadata.append(sample.metadata or {})
+            self._texts.append(sample.text)
+
+    def finish(self) -> TripleBatch:
+        """The batch, once all of its samples are there."""
+        assert len(self._rows) == self._size > 0
+        keys, sample_ids, epochs, present = zip(*self._rows, strict=True)
+        return TripleBatch(
+            keys=keys,
+            sample_ids=torch.tensor(sample_ids),
+            epochs=torch.tensor(epochs),
+            present=torch.tensor(present).view(-1, len(MODALITIES)),
+            valid=torch.ones(self._size, dtype=torch.bool),
+            metadata=tuple(self._metadata),
+            texts=tuple(self._texts),
+            **self._stacks,
+        )
 
 
 def collate(
@@ -139,17 +191,16 @@ def collate(
         tensors: The transform's output for each sample.
         purpose: ``evaluation`` adds metadata and texts.
     """
-    assert len(samples) == len(tensors) > 0
-    cards = purpose == "evaluation"
-    return TripleBatch(
-        keys=tuple(sample.key for sample in samples),
-        sample_ids=torch.tensor([sample.sample_id for sample in samples]),
-        epochs=torch.tensor([sample.epoch for sample in samples]),
-        token_ids=torch.stack([part.token_ids for part in tensors]),
-        token_mask=torch.stack([part.token_mask for part in tensors]),
-        image=torch.stack([part.image for part in tensors]),
-        waveform=torch.stack([part.waveform for part in tensors]),
-        present=torch.tensor([sample.present for sample in samples]).view(-1, len(MODALITIES)),
-        metadata=tuple(sample.metadata or {} for sample in samples) if cards else (),
-        texts=tuple(sample.text for sample in samples) if cards else (),
-    )
+    builder = BatchBuilder(len(samples), purpose)
+    for sample, parts in zip(samples, tensors, strict=True):
+        builder.add(sample, parts)
+    return builder.finish()
+
+
+def _room_for(part: Tensor, size: int) -> Tensor:
+    """An empty stack of `size` tensors like `part`; shared, as DataLoader's own collate does."""
+    shape = (size, *part.shape)
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=part.dtype)
+    storage = torch.UntypedStorage._new_shared(size * part.numel() * part.element_size())
+    return torch.empty(0, dtype=part.dtype).set_(storage).view(shape)

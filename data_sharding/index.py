@@ -14,14 +14,14 @@ An empty part counts as absent, so writers leave it out.
 
 import hashlib
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt32, UInt64
 
-from data_sharding.schema import ShardError
+from data_sharding.schema import MODALITIES, PARTS, ShardError
 
 MAGIC = b"TRIPIDX\0"
 VERSION = 1
@@ -81,6 +81,68 @@ class ShardIndex:
             if length and suffix in suffixes
         ]
         return sorted(found, key=lambda part: part.start)
+
+    def present(self) -> dict[str, int]:
+        """Modality -> number of samples that have it, without those that no sample has."""
+        held = {
+            modality: (self.part_lengths[:, self._columns(modality)] > 0).any(axis=1).sum()
+            for modality in MODALITIES
+        }
+        return {modality: int(count) for modality, count in held.items() if count}
+
+    def combinations(self) -> dict[str, int]:
+        """Modalities of a sample, such as ``text + image`` -> number of such samples."""
+        held = [
+            (self.part_lengths[:, self._columns(modality)] > 0).any(axis=1)
+            for modality in MODALITIES
+        ]
+        codes = sum(column.astype(np.int64) << bit for bit, column in enumerate(held))
+        found = np.bincount(codes, minlength=2 ** len(MODALITIES)).tolist()
+        return {
+            " + ".join(name for bit, name in enumerate(MODALITIES) if code >> bit & 1) or "none": n
+            for code, n in enumerate(found)
+            if n
+        }
+
+    def _columns(self, modality: str) -> list[int]:
+        return [at for at, part in enumerate(self.parts) if PARTS.get(part) == modality]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """One sample's part of an index.
+
+    Attributes:
+        start: Byte of the tar where the sample's first header begins.
+        parts: Suffix -> first byte of its content in the tar, length, CRC32.
+    """
+
+    start: int
+    parts: Mapping[str, tuple[int, int, int]]
+
+
+def build_index(rows: Sequence[IndexRow], stop: int, tar: tuple[int, bytes]) -> ShardIndex:
+    """The index of a tar.
+
+    Args:
+        rows: Every sample, in the order of the tar.
+        stop: Byte where the last sample ends.
+        tar: Size of the tar in bytes, and its sha256.
+    """
+    suffixes = tuple(suffix for suffix in PARTS if any(suffix in row.parts for row in rows))
+    table = np.zeros((3, len(rows), len(suffixes)), dtype=np.uint32)
+    for number, row in enumerate(rows):
+        for suffix, (start, length, crc32) in row.parts.items():
+            table[:, number, suffixes.index(suffix)] = start - row.start, length, crc32
+    return ShardIndex(
+        parts=suffixes,
+        tar_bytes=tar[0],
+        tar_sha256=tar[1],
+        sample_offsets=np.array([*(row.start for row in rows), stop], dtype=np.uint64),
+        part_offsets=table[0],
+        part_lengths=table[1],
+        part_crc32=table[2],
+    )
 
 
 def encode_index(index: ShardIndex) -> bytes:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -13,7 +13,9 @@ SECONDS_BETWEEN_LINES = 10.0
 Item = TypeVar("Item")
 
 
-def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+def track(
+    items: Iterable[Item], label: str, total: int | None = None
+) -> Generator[Item, None, None]:
     """Yields `items` and reports on stderr how many have gone by.
 
     Args:

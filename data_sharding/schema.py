@@ -24,6 +24,9 @@ PARTS: Mapping[str, str] = {
 ``card`` is the sample's JSON (id, labels, metadata). Nothing else is ever decoded.
 """
 
+ALIASES: Mapping[str, str] = {"jpeg": "jpg", "text": "txt", "caption": "txt", "oga": "ogg"}
+"""Other names of the same parts in foreign tars; compared in lower case."""
+
 DEFAULT_SPLIT = "train"
 """Split of a sample whose corpus names none."""
 
@@ -32,6 +35,28 @@ Buffer = bytes | bytearray | memoryview
 
 class ShardError(Exception):
     """A broken shard, index or shard set; the message names the file and what to do."""
+
+
+class SampleFault(ShardError):  # noqa: N818 - a verdict on a sample
+    """One sample that cannot be had while its shard can: the stream takes another in its place.
+
+    Attributes:
+        shard: Location of the shard.
+        key: The sample's key.
+        member: Suffix of the broken member, or an empty text where it is the whole sample.
+        reason: What is wrong, in words.
+    """
+
+    def __init__(self, shard: str, key: str, member: str, reason: str) -> None:
+        super().__init__(shard, key, member, reason)  # so that it can be pickled
+        self.shard = shard
+        self.key = key
+        self.member = member
+        self.reason = reason
+
+    def __str__(self) -> str:
+        name = f"{self.key}.{self.member}" if self.member else self.key
+        return f"{self.shard}: {name}: {self.reason}"
 
 
 class DecodeError(Exception):
@@ -53,13 +78,28 @@ class Rejection(Exception):  # noqa: N818 - a verdict on a row, not an error of 
 
 
 @dataclass(frozen=True, kw_only=True)
+class Medium:
+    """Where one medium's bytes lie in a corpus.
+
+    Attributes:
+        path: A file (or a foreign tar) relative to the corpus's root.
+        start: First byte inside that file; None for the whole file.
+        length: Number of bytes; None for the whole file.
+    """
+
+    path: str
+    start: int | None = None
+    length: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """One sample as a corpus describes it: text in place, media as paths."""
+    """One sample as a corpus describes it: text in place, media by reference."""
 
     id: str
     text: str | None = None
-    image: str | None = None
-    audio: str | None = None
+    image: Medium | None = None
+    audio: Medium | None = None
     split: str = DEFAULT_SPLIT
     labels: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)

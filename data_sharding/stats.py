@@ -5,6 +5,8 @@ backbone, because a model is worth nothing without the numbers its input was sca
 """
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,11 +19,22 @@ from torch.nn import functional as F
 from data_sharding.decode import DecodeConfig, decode_audio, decode_image
 from data_sharding.durable import write_durably
 from data_sharding.logmel import LogMel, LogMelConfig
-from data_sharding.manifest import ShardSet
 from data_sharding.progress import track
-from data_sharding.reader import ShardReader
-from data_sharding.schema import DEFAULT_SPLIT, PARTS, DecodeError, ShardError
+from data_sharding.reading.reader import ShardReader
+from data_sharding.schema import (
+    DEFAULT_SPLIT,
+    PARTS,
+    Buffer,
+    DecodeError,
+    SampleFault,
+    ShardError,
+)
+from data_sharding.storage import is_remote
+from data_sharding.stream.source import open_stream
+from data_sharding.stream.substitution import FaultBudget, FaultCount, fault_of
 from data_sharding.vocabulary import VocabularyConfig, train_tokenizer
+
+LOGGER = logging.getLogger(__name__)
 
 STATS_FOLDER = "stats"
 STATS_FILE = "stats.json"
@@ -125,17 +138,28 @@ class Moments:
         return mean, np.maximum(np.sqrt(np.maximum(square - mean**2, 0.0)), MIN_STD)
 
 
-def compute_stats(folder: Path, config: StatsConfig) -> CorpusStats:
-    """Measures the train split of a shard set and writes its ``stats`` folder.
+def compute_stats(
+    location: Path | str, config: StatsConfig, out: Path | None = None
+) -> CorpusStats:
+    """Measures the train split of a shard set, or of all sets of a blend.
 
     Each picture and each recording counts alike, because training crops one fixed-size view from
-    each, however large it is.
+    each, however large it is. So does each sample of a blend, whatever the weight of its set.
+    A bad sample is left out; too many of them fail.
+
+    Args:
+        location: Folder or URL of a shard set or a blend.
+        config: What to measure.
+        out: Folder for the two files; None is ``stats`` inside a local `location`.
 
     Raises:
-        ShardError: The folder is no shard set, has no train split, or a sample is broken.
+        ShardError: The location is none of both, has no train split, a shard cannot be had, or
+            too many samples are bad.
+        ValueError: The location is remote and `out` is not given.
     """
-    shard_set = ShardSet.open(folder, DEFAULT_SPLIT)
-    reader = ShardReader(shard_set)
+    target = _target_folder(location, out)
+    source = open_stream(location, DEFAULT_SPLIT)
+    reader = ShardReader(source.sets)
     tokenizer = train_tokenizer(_texts(reader, config.max_texts), config.vocabulary)
     pixels, mels = _measure_media(reader, config)
     reader.close()
@@ -147,22 +171,47 @@ def compute_stats(folder: Path, config: StatsConfig) -> CorpusStats:
         mel_mean=float(mel_mean[0]),
         mel_std=float(mel_std[0]),
         vocab_size=tokenizer.get_vocab_size(),
-        num_samples=shard_set.num_samples,
+        num_samples=source.num_samples,
         log_mel=config.log_mel,
     )
-    target = folder / STATS_FOLDER
-    target.mkdir(exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
     write_durably(target / TOKENIZER_FILE, tokenizer.to_str(pretty=True).encode("utf-8"))
     stats.save(target)
     return stats
 
 
+def _target_folder(location: Path | str, out: Path | None) -> Path:
+    if out is not None:
+        return out
+    if is_remote(str(location)):
+        raise ValueError(f"{location} is remote: say which local folder the statistics go to")
+    return Path(location) / STATS_FOLDER
+
+
+def _measured(
+    reader: ShardReader, chosen: list[int], label: str, measure: Callable[[int], None]
+) -> None:
+    """Measures some samples; bad ones are counted, said and left out."""
+    faults = FaultCount(FaultBudget(), "the log above")
+    for sample_id in track(chosen, label, len(chosen)):
+        found = []
+        try:
+            measure(sample_id)
+        except (SampleFault, DecodeError) as error:
+            found.append(fault_of(reader, sample_id, error))
+            LOGGER.warning("%s; left out of the statistics", found[0])
+        faults.add(1, found)
+
+
 def _texts(reader: ShardReader, most: int) -> list[str]:
     texts = []
-    for sample_id in track(_spread(len(reader), most), "reading texts"):
-        members = reader.read(sample_id, ("txt",)).members
-        if "txt" in members:
-            texts.append(bytes(members["txt"]).decode("utf-8"))
+
+    def measure(sample_id: int) -> None:
+        raw = reader.read(sample_id, ("txt",))
+        if "txt" in raw.members:
+            texts.append(_decode_text(raw.members["txt"], raw.key))
+
+    _measured(reader, _spread(len(reader), most), "reading texts", measure)
     return texts
 
 
@@ -170,8 +219,8 @@ def _measure_media(reader: ShardReader, config: StatsConfig) -> tuple[Moments, M
     pixels, mels = Moments(3), Moments(1)
     log_mel = LogMel(config.log_mel)
     decode = DecodeConfig(sample_rate_hz=config.log_mel.sample_rate_hz)
-    chosen = _spread(len(reader), config.max_media_samples)
-    for sample_id in track(chosen, "measuring images and audio", len(chosen)):
+
+    def measure(sample_id: int) -> None:
         raw = reader.read(sample_id, MEDIA_SUFFIXES)
         for suffix, encoded in raw.members.items():
             try:
@@ -180,8 +229,23 @@ def _measure_media(reader: ShardReader, config: StatsConfig) -> tuple[Moments, M
                 else:
                     mels.add(_log_mel_values(decode_audio(encoded, decode), log_mel))
             except DecodeError as error:
-                raise ShardError(f"{raw.shard}: {raw.key}.{suffix}: {error}") from error
+                raise DecodeError(f"{raw.key}.{suffix}: {error}") from error
+
+    chosen = _spread(len(reader), config.max_media_samples)
+    _measured(reader, chosen, "measuring images and audio", measure)
     return pixels, mels
+
+
+def _decode_text(encoded: Buffer, key: str) -> str:
+    """The text of a sample's ``txt``.
+
+    Raises:
+        DecodeError: It is not UTF-8; the message names the member as `Decoder.decode` does.
+    """
+    try:
+        return bytes(encoded).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"{key}.txt: not UTF-8: {error}") from error
 
 
 def _log_mel_values(waveform: Float[Tensor, "time"], log_mel: LogMel) -> Float[Tensor, "1 value"]:

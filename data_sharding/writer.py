@@ -6,14 +6,15 @@ tar or WebDataset reader can read it.
 
 import hashlib
 import os
-import zlib
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from data_sharding.durable import publish, write_durably
+from data_sharding.checksum import crc32
+from data_sharding.durable import publish, temporary_name, write_durably
 from data_sharding.index import ShardIndex, encode_index
 from data_sharding.manifest import ShardEntry, sum_counts
 from data_sharding.schema import PARTS, modalities_of
@@ -21,6 +22,33 @@ from data_sharding.schema import PARTS, modalities_of
 BLOCK = 512
 MAX_PART_BYTES = 8**11 - 1
 END_OF_ARCHIVE = bytes(2 * BLOCK)
+WRITE_BYTES = 1 << 19
+"""Bytes of samples that are hashed and written at once."""
+
+
+def _template() -> tuple[bytes, bytes, bytes, int]:
+    """What all headers share: after the name, after the size, after the checksum; and their sum."""
+    after_name = b"%07o\0%07o\0%07o\0" % (0o644, 0, 0)  # mode, uid, gid
+    after_size = b"%011o\0" % 0  # mtime
+    after_checksum = b"".join(
+        (
+            b"0".ljust(101, b"\0"),  # regular file, no link name
+            b"ustar".ljust(6, b"\0"),
+            b"00".ljust(66, b"\0"),  # version; no user or group name
+            bytes(183),  # no device numbers, no name prefix; padding
+        )
+    )
+    blanks = 8 * ord(" ")  # the checksum field, as blanks while summing
+    return (
+        after_name,
+        after_size,
+        after_checksum,
+        sum(after_name + after_size + after_checksum) + blanks,
+    )
+
+
+AFTER_NAME, AFTER_SIZE, AFTER_CHECKSUM, FIXED_SUM = _template()
+PADDING = tuple(bytes(count) for count in range(BLOCK))
 
 
 def ustar_header(name: str, size: int) -> bytes:
@@ -32,18 +60,15 @@ def ustar_header(name: str, size: int) -> bytes:
     encoded = name.encode("ascii")
     if not 1 <= len(encoded) <= 100 or not 0 <= size <= MAX_PART_BYTES:
         raise ValueError(f"{name!r} with {size} bytes does not fit a ustar header")
-    fields = (
-        encoded.ljust(100, b"\0"),
-        b"%07o\0%07o\0%07o\0" % (0o644, 0, 0),  # mode, uid, gid
-        b"%011o\0%011o\0" % (size, 0),  # size, mtime
-        b" " * 8,  # checksum, as blanks while summing
-        b"0".ljust(101, b"\0"),  # regular file, no link name
-        b"ustar".ljust(6, b"\0"),
-        b"00".ljust(66, b"\0"),  # version; no user or group name
-        bytes(183),  # no device numbers, no name prefix; padding
-    )
-    header = b"".join(fields)
-    return header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    digits = b"%011o\0" % size
+    checksum = b"%06o\0 " % (FIXED_SUM + sum(encoded) + sum(digits))
+    padded = encoded.ljust(100, b"\0")
+    return b"".join((padded, AFTER_NAME, digits, AFTER_SIZE, checksum, AFTER_CHECKSUM))
+
+
+def size_in_tar(members: Mapping[str, bytes]) -> int:
+    """Bytes that members take in a tar, headers and padding included."""
+    return sum(BLOCK + len(part) + -len(part) % BLOCK for part in members.values() if part)
 
 
 class ShardWriter:
@@ -57,9 +82,14 @@ class ShardWriter:
     def __init__(self, scratch: Path, number: int) -> None:
         self.name = f"shard-{number:06d}"
         self._number = number
-        self._temporary = scratch / f"{self.name}.tar.tmp"
-        self._file = self._temporary.open("wb")
+        self._temporary = temporary_name(scratch / f"{self.name}.tar")
+        self._file = self._temporary.open("wb", buffering=0)
         self._sha256 = hashlib.sha256()
+        # One thread that hashes a piece while the next one is gathered and written.
+        self._hasher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sha256")
+        self._hashing: Future[None] | None = None
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
         self._position = 0
         self._starts: list[int] = []
         self._rows: list[dict[str, tuple[int, int, int]]] = []
@@ -73,6 +103,7 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._hasher.shutdown()
         self._file.close()
         self._temporary.unlink(missing_ok=True)
 
@@ -92,10 +123,10 @@ class ShardWriter:
             if suffix not in PARTS:
                 raise ValueError(f"{key}.{suffix}: not one of {', '.join(PARTS)}")
             if content:
-                self._write(ustar_header(f"{key}.{suffix}", len(content)))
-                row[suffix] = (self._position - start, len(content), zlib.crc32(content))
-                self._write(content)
-                self._write(bytes(-len(content) % BLOCK))
+                header = ustar_header(f"{key}.{suffix}", len(content))
+                offset = self._position + BLOCK - start
+                row[suffix] = (offset, len(content), crc32(content))
+                self._write(header, content, PADDING[-len(content) % BLOCK])
         if not row:
             raise ValueError(f"{key}: a sample needs at least one member")
         self._starts.append(start)
@@ -106,7 +137,8 @@ class ShardWriter:
         """Ends the archive, makes it durable, and renames tar and index into `folder`."""
         bounds = np.array([*self._starts, self._position], dtype=np.uint64)
         self._write(END_OF_ARCHIVE)
-        self._file.flush()
+        self._flush()
+        self._hasher.shutdown()
         os.fsync(self._file.fileno())
         self._file.close()
         index = self._index(bounds)
@@ -136,7 +168,20 @@ class ShardWriter:
             part_crc32=table[:, :, 2],
         )
 
-    def _write(self, content: bytes) -> None:
-        self._file.write(content)
-        self._sha256.update(content)
-        self._position += len(content)
+    def _write(self, *pieces: bytes) -> None:
+        """Keeps pieces until there are enough of them for one large write."""
+        size = sum(map(len, pieces))
+        self._pending += pieces
+        self._pending_bytes += size
+        self._position += size
+        if self._pending_bytes >= WRITE_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        content = memoryview(b"".join(self._pending))
+        self._pending, self._pending_bytes = [], 0
+        if self._hashing:
+            self._hashing.result()
+        self._hashing = self._hasher.submit(self._sha256.update, content)
+        while content:  # a raw file may take less than it is given
+            content = content[self._file.write(content) :]

@@ -15,10 +15,11 @@ from jaxtyping import Bool, Float32, Int64
 from torch import nn
 
 from data_sharding.batch import TripleBatch
-from data_sharding.loader import evaluation_pass
 from data_sharding.manifest import ShardSet
 from data_sharding.progress import track
 from data_sharding.schema import MODALITIES
+from data_sharding.stream.evaluation import evaluation_pass
+from data_sharding.stream.order import Slice
 from eval.card import Task, TaskCard
 from pretrain.models import Backbone
 
@@ -95,9 +96,11 @@ def extract_features(
 
 def task_batches(backbone: Backbone, shards: ShardSet, batch_size: int) -> Iterator[TripleBatch]:
     """Preprocessed batches of a part of a task, in order, with a progress bar on a terminal."""
-    batches = evaluation_pass(shards, backbone.decoder(), backbone.preprocess(), batch_size)
+    part = Slice(global_batch=batch_size)
+    batches = evaluation_pass(shards, backbone.decoder(), backbone.preprocess(), part)
     total = -(-shards.num_samples // batch_size)
-    yield from track(batches, "features, batches", total)
+    for batch in track(batches, "features, batches", total):
+        yield batch.slice(0, int(batch.valid.sum()))  # what fills the last batch comes last
 
 
 def recompute_batch_norm(backbones: Sequence[Backbone], task: Task, batch_size: int = 64) -> None:

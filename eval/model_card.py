@@ -8,8 +8,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from data_sharding.manifest import ShardSet
-from data_sharding.schema import ShardError
+from data_sharding.schema import DEFAULT_SPLIT, ShardError
+from data_sharding.stream.source import open_stream
 from eval.privacy import strip_private, strip_text
 from eval.probe_report import ProbeReport, percent
 from eval.records import flatten
@@ -133,14 +133,16 @@ def _describe_data(config: Mapping[str, Any]) -> dict[str, Any]:
     if part is None:
         return {"unknown": "the run's configuration names no shard set"}
     try:
-        shards = ShardSet.open(Path(part["shards"]), split=part.get("split"))
+        stream = open_stream(part["shards"], part.get("split", DEFAULT_SPLIT))
     except (ShardError, OSError, ValueError) as error:
         return {"unknown": one_line(error)}
+    sources = [source for shards in stream.sets for source in shards.sources]
+    licences = [shards.licence or "not stated" for shards in stream.sets]
     return {
-        "num_samples": shards.num_samples,
-        "digest": shards.digest,
-        "licence": shards.licence,
-        "sources": ", ".join(Path(str(source.get("file"))).name for source in shards.sources),
+        "num_samples": stream.num_samples,
+        "digest": stream.digest,
+        "licence": ", ".join(dict.fromkeys(licences)),
+        "sources": ", ".join(Path(str(source.get("file"))).name for source in sources),
     }
 
 

@@ -128,6 +128,7 @@ def _batch(inputs: dict[str, Tensor]) -> TripleBatch:
         keys=tuple(f"reference-{index}" for index in range(count)),
         sample_ids=torch.arange(count),
         epochs=torch.zeros(count, dtype=torch.int64),
+        valid=torch.ones(count, dtype=torch.bool),
         metadata=(),
         texts=(),
         **inputs,

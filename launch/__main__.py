@@ -13,7 +13,13 @@ usage: triptych COMMAND [options]; triptych COMMAND --help tells more
 
   demo         everything below in order, on the bundled sample corpus
   shard        raw corpus -> WebDataset shards with index and manifest
+  index        foreign WebDataset tars -> a shard set, as they are
+  verify       every checksum of a shard set; names the first broken bytes
+  inspect      what a shard set holds: numbers, pictures, sound
+  export-index indexes that wids, DALI and Megatron-Energon read
   stats        shards -> vocabulary, image and mel statistics
+  blend        several shard sets, by weight, as one stream
+  stream       how fast a set or blend is read and decoded
   pretrain     shards -> checkpoints: multimodal BYOL, here or on a Slurm cluster
   import-task  labelled sentiment set, as its authors distribute it -> task
   probe        checkpoint x task -> linear-probe report with floors

@@ -107,6 +107,10 @@ class ClusterConfig:
             max_requeues=0,
         )
 
+    def for_one_rank(self) -> "ClusterConfig":
+        """One rank without a GPU, for an element of an array that needs nothing else."""
+        return replace(self, nodes=1, ranks_per_node=1, gpus_per_node=0, max_requeues=0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubmittedJob:
@@ -138,16 +142,68 @@ def submit_command(
         ValueError: there is no Slurm on this machine.
         SubmissionError: sbatch refused the job.
     """
+    job = _submit(make_executor(name, logs, cluster), command, name, cluster)
+    return _submitted(job, name, logs, [(job.job_id, rank) for rank in range(job.num_tasks)])
+
+
+def submit_array(
+    command: Sequence[str],
+    name: str,
+    logs: Path,
+    cluster: ClusterConfig,
+    elements: Sequence[int],
+    most_at_once: int | None = None,
+) -> SubmittedJob:
+    """Queue one command as an array job of single ranks, and return without waiting.
+
+    Args:
+        command: Each element finds its number in SLURM_ARRAY_TASK_ID.
+        name: The job's name in the queue.
+        logs: Folder for the script and the logs; every node must see it.
+        cluster: What each element asks for; see `ClusterConfig.for_one_rank`.
+        elements: Numbers of the elements.
+        most_at_once: How many may run at the same time; None is no limit.
+
+    Raises:
+        ValueError: there is no Slurm on this machine.
+        SubmissionError: sbatch refused the job.
+    """
     executor = make_executor(name, logs, cluster)
+    limit = f"%{most_at_once}" if most_at_once else ""
+    given = executor.parameters["additional_parameters"]
+    # map_count only turns on the names of array logs; the line --array is the one given here.
+    executor.parameters["map_count"] = len(elements)
+    executor.parameters["additional_parameters"] = given | {"array": f"{_ranges(elements)}{limit}"}
+    job = _submit(executor, command, name, cluster)
+    return _submitted(job, name, logs, [(f"{job.job_id}_{element}", 0) for element in elements])
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers as Slurm writes them: ``0-4,7``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+def _submit(
+    executor: submitit.SlurmExecutor, command: Sequence[str], name: str, cluster: ClusterConfig
+) -> Any:  # noqa: ANN401 - submitit's job has no types
     # submitit's `submit` would pickle a function, and its process would stand between Slurm's
     # signals and the command; `_submit_command` hands srun the command itself.
     try:
         # submitit prints sbatch's complaint, which the error below holds.
         with _clean_environment(), contextlib.redirect_stderr(io.StringIO()):
-            job = executor._submit_command(shlex.join([*cluster.container, *command]))
+            return executor._submit_command(shlex.join([*cluster.container, *command]))
     except (FailedJobError, FailedSubmissionError) as error:
         raise SubmissionError(f"{name}: sbatch refused the job: {_reason(error)}") from error
-    tasks = [submitit.SlurmJob(logs, job.job_id, [rank]) for rank in range(job.num_tasks)]
+
+
+def _submitted(job: Any, name: str, logs: Path, ranks: Sequence[tuple[str, int]]) -> SubmittedJob:  # noqa: ANN401
+    tasks = [submitit.SlurmJob(logs, job_id, [rank]) for job_id, rank in ranks]
     return SubmittedJob(
         job_id=job.job_id,
         name=name,

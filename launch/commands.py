@@ -8,9 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from data_sharding.job import ShardingConfig, shard_corpus
-from data_sharding.stats import StatsConfig, compute_stats
-from eval.importers.sample_topics import CORPUS
+from data_sharding.stats import STATS_FOLDER, StatsConfig, compute_stats
 from eval.probe import ProbeConfig, probe
 from eval.probe_report import format_table
 from eval.publish import PublishConfig, publish
@@ -22,6 +20,9 @@ from launch.jobs import submit_pretrain, submit_probe
 from launch.local import run_local
 from launch.recipes import find_recipe, list_recipes
 from launch.run_config import RunConfig, load_run_config, prepare_run
+from launch.shard_command import shard_command
+from launch.shard_tools import export_index_command, index_command, inspect_command, verify_command
+from launch.stream_commands import blend_command, stream_command
 from launch.views_sheet import write_views_sheet
 from pretrain.checkpoint import open_checkpoint
 
@@ -29,27 +30,14 @@ TASK_IMPORTERS = {"mvsa-single": import_mvsa_single}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardCommand:
-    """Turn a raw corpus into WebDataset shards, each with an index, and a manifest."""
-
-    corpus: tyro.conf.Positional[Path]
-    """A manifest (JSONL or CSV with id, text, image, audio, split, labels), or a folder with
-    `manifest.jsonl` or `manifest.csv`; `sample` is the bundled sample corpus."""
-
-    out: tyro.conf.Positional[Path]
-    """Folder to create."""
-
-    config: Annotated[ShardingConfig, tyro.conf.arg(name="")] = field(
-        default_factory=ShardingConfig
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class StatsCommand:
-    """Train the vocabulary and measure image and mel statistics of a set's train split."""
+    """Train the vocabulary and measure image and mel statistics of a train split."""
 
-    shards: tyro.conf.Positional[Path]
-    """Folder made by `triptych shard`."""
+    shards: tyro.conf.Positional[str]
+    """A shard set or a blend: a folder or a URL."""
+
+    out: Path | None = None
+    """Folder to write to; if not given, `stats` inside a local set."""
 
     config: Annotated[StatsConfig, tyro.conf.arg(name="")] = field(default_factory=StatsConfig)
 
@@ -118,20 +106,12 @@ class ReportCommand:
     """Run folder."""
 
 
-def shard_command(arguments: list[str]) -> int:
-    """`triptych shard`."""
-    command = tyro.cli(ShardCommand, args=arguments, prog="triptych shard")
-    corpus = CORPUS if str(command.corpus) == "sample" else command.corpus
-    print(shard_corpus(corpus, command.out, command.config).summary())
-    return 0
-
-
 def stats_command(arguments: list[str]) -> int:
     """`triptych stats`."""
     command = tyro.cli(StatsCommand, args=arguments, prog="triptych stats")
-    stats = compute_stats(command.shards, command.config)
+    stats = compute_stats(command.shards, command.config, command.out)
     print(
-        f"{command.shards / 'stats'}: {stats.vocab_size} word pieces, "
+        f"{command.out or Path(command.shards) / STATS_FOLDER}: {stats.vocab_size} word pieces, "
         f"{stats.num_samples} samples of the train split"
     )
     return 0
@@ -235,7 +215,13 @@ def demo_command(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": demo_command,
     "shard": shard_command,
+    "index": index_command,
+    "verify": verify_command,
+    "inspect": inspect_command,
+    "export-index": export_index_command,
     "stats": stats_command,
+    "blend": blend_command,
+    "stream": stream_command,
     "pretrain": pretrain_command,
     "import-task": import_task_command,
     "probe": probe_command,

@@ -49,7 +49,7 @@ def run_demo(config: DemoConfig) -> int:
     began = time.monotonic()
     _make_folder(config.out)
     run = _run_config(config)
-    shards = run.pretrain.data.shards
+    shards = config.out / "shards"
     with _chapter("shard: raw files -> WebDataset shards with index and manifest"):
         licence = ShardingConfig(licence=sample_topics_card().licence)
         print(shard_corpus(CORPUS, shards, licence).summary())
@@ -83,7 +83,7 @@ def _make_folder(out: Path) -> None:
 def _run_config(config: DemoConfig) -> RunConfig:
     recipe = demo()
     pretrain = recipe.pretrain
-    data = replace(pretrain.data, shards=config.out / "shards")
+    data = replace(pretrain.data, shards=str(config.out / "shards"))
     steps = config.steps or pretrain.total_steps
     pretrain = replace(
         pretrain, data=data, total_steps=steps, checkpoint_every_steps=max(1, steps // 2)

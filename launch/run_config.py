@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from data_sharding.manifest import ShardSet
 from data_sharding.stats import CorpusStats
+from data_sharding.stream.source import open_stream
 from launch.cluster import ClusterConfig
 from pretrain.checkpoint import newest_complete
 from pretrain.config import PretrainConfig, config_from_json, config_to_json
@@ -41,7 +41,7 @@ class RunConfig:
 
     def with_absolute_paths(self) -> "RunConfig":
         """The same run, whatever folder its ranks are started in."""
-        data = replace(self.pretrain.data, shards=self.pretrain.data.shards.absolute())
+        data = self.pretrain.data.with_absolute_paths()
         return replace(self, run=self.run.absolute(), pretrain=replace(self.pretrain, data=data))
 
     @property
@@ -85,8 +85,8 @@ def prepare_run(config: RunConfig, resume: bool) -> None:
     """
     # Refuse before anything is written.
     config.pretrain.batch.micro_for(config.world_size)
-    ShardSet.open(config.pretrain.data.shards, split=config.pretrain.data.split)
-    CorpusStats.load(config.pretrain.data.shards / "stats")
+    open_stream(config.pretrain.data.shards, config.pretrain.data.split)
+    CorpusStats.load(config.pretrain.data.stats_folder)
     stored = config.run / "config.json"
     if resume:
         if not stored.exists():

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from data_sharding.batch import SampleTransform, TripleBatch
 from data_sharding.decode import DecodeConfig, Decoder
-from data_sharding.loader import TripleLoader
 from data_sharding.logmel import LogMel
-from data_sharding.manifest import ShardSet
-from data_sharding.order import Slice
-from data_sharding.stats import CorpusStats
+from data_sharding.stats import TOKENIZER_FILE, CorpusStats
+from data_sharding.stream.loader import TripleLoader
+from data_sharding.stream.order import Slice
+from data_sharding.stream.source import open_stream
 from pretrain.config import PretrainConfig
 from pretrain.models import Views, preprocess_for
 from pretrain.views import Augment, TrainCrops
@@ -33,7 +33,7 @@ def write_views_sheet(config: PretrainConfig, run: Path) -> Path:
 
     The pictures are PNG data URIs, so that the page made from them is self-contained.
     """
-    stats = CorpusStats.load(config.data.shards / "stats")
+    stats = CorpusStats.load(config.data.stats_folder)
     tokenizer = Tokenizer.from_file(str(_tokenizer_file(config)))
     sample_rate_hz = stats.log_mel.sample_rate_hz
     decoder = Decoder(_tokenizer_file(config), DecodeConfig(sample_rate_hz=sample_rate_hz))
@@ -74,7 +74,7 @@ def _first_batch(
 ) -> TripleBatch:
     """The first global batch of the run, each sample cut by ``transform``."""
     loader = TripleLoader(
-        ShardSet.open(config.data.shards, split=config.data.split),
+        open_stream(config.data.shards, config.data.split),
         decoder,
         transform,
         Slice(global_batch=config.batch.global_samples),
@@ -84,7 +84,7 @@ def _first_batch(
 
 
 def _tokenizer_file(config: PretrainConfig) -> Path:
-    return config.data.shards / "stats" / "tokenizer.json"
+    return config.data.stats_folder / TOKENIZER_FILE
 
 
 def _text(tokenizer: Tokenizer, token_ids: Int64[Tensor, " token"]) -> str:

@@ -15,6 +15,7 @@ from launch.jobs import ProbeOnCheckpoint
 from launch.preemption import EXIT_REQUEUE, StopRequest
 from launch.rendezvous import rendezvous
 from launch.run_config import RunConfig, load_run_config
+from launch.run_data import check_data
 
 
 def work(config: RunConfig) -> int:
@@ -30,6 +31,9 @@ def work(config: RunConfig) -> int:
 
     join_process_group()
     training = Training(config.pretrain, config.run, newest_complete(config.run))
+    data = check_data(config.run, training.source, training.progress.samples_consumed)
+    if training.rank == 0:
+        data.write(config.run)
     try:
         progress = train(
             training.run(),

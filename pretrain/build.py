@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from data_sharding.decode import DecodeConfig, Decoder
-from data_sharding.loader import Slice, TripleLoader
 from data_sharding.logmel import LogMel
-from data_sharding.manifest import ShardSet
-from data_sharding.stats import CorpusStats
+from data_sharding.stats import TOKENIZER_FILE, CorpusStats
+from data_sharding.stream.loader import Slice, TripleLoader
+from data_sharding.stream.source import open_stream
 from pretrain.checkpoint import Checkpoint, Progress, remove_old, write_checkpoint
 from pretrain.config import PretrainConfig, config_to_json
 from pretrain.ema import Target
@@ -46,10 +46,10 @@ class Training:
     ) -> None:
         self._config = config
         self._folder = folder
-        self.shard_set = ShardSet.open(config.data.shards, split=config.data.split)
-        stats_folder = config.data.shards / "stats"
+        self.source = open_stream(config.data.shards, config.data.split)
+        stats_folder = config.data.stats_folder
         self._stats = CorpusStats.load(stats_folder)
-        self._tokenizer_file = stats_folder / "tokenizer.json"
+        self._tokenizer_file = stats_folder / TOKENIZER_FILE
 
         torch.manual_seed(config.seed)
         backbone = Backbone(config.backbone, self._stats, self._tokenizer_file)
@@ -154,7 +154,7 @@ class Training:
         config = self._config
         sample_rate_hz = self._stats.log_mel.sample_rate_hz
         return TripleLoader(
-            self.shard_set,
+            self.source,
             Decoder(self._tokenizer_file, DecodeConfig(sample_rate_hz=sample_rate_hz)),
             TrainCrops.from_configs(config.views, config.backbone, sample_rate_hz, config.seed),
             Slice(
@@ -163,6 +163,7 @@ class Training:
                 world_size=self._engine.world_size,
             ),
             config.data.loader,
+            self._folder / "data" / f"substitutions-rank-{self.rank:05d}.jsonl",
         )
 
     def _augment(self) -> Augment:
@@ -188,6 +189,7 @@ class Training:
         return {
             "samples": float(progress.samples_consumed),
             "speed/samples_per_second": self._config.batch.global_samples / report.seconds,
+            **{f"data/{name}": value for name, value in self._loader.health().values().items()},
             **report.values(),
             **health,
         }

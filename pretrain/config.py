@@ -3,13 +3,15 @@
 import dataclasses
 import difflib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_sharding.loader import LoaderConfig
+from data_sharding.stats import STATS_FOLDER
+from data_sharding.storage import is_remote
+from data_sharding.stream.loader import LoaderConfig
 from pretrain.ema import EmaConfig
 from pretrain.models import BackboneConfig
 from pretrain.objectives import ByolConfig
@@ -64,13 +66,38 @@ class BatchConfig:
 class DataConfig:
     """Which shards are read, and how."""
 
-    shards: Path
-    """Folder made by `triptych shard` and `triptych stats`."""
+    shards: str
+    """A shard set (`triptych shard`), indexed tars (`triptych index`) or a blend of sets
+    (`triptych blend`): a folder or a URL such as s3://bucket/shards."""
+
+    stats: Path | None = None
+    """Folder made by `triptych stats`; None is `stats` inside `shards`."""
 
     split: str = "train"
-    """Split of the shard set to learn from."""
+    """Split to learn from."""
 
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+
+    @property
+    def stats_folder(self) -> Path:
+        """Vocabulary and statistics of the data.
+
+        Raises:
+            ValueError: the shards are remote and `stats` is not given.
+        """
+        if self.stats is not None:
+            return self.stats
+        if is_remote(self.shards):
+            raise ValueError(
+                f"data.stats is needed, because {self.shards} is remote: make a local folder with "
+                f"`triptych stats {self.shards} --out stats`"
+            )
+        return Path(self.shards) / STATS_FOLDER
+
+    def with_absolute_paths(self) -> "DataConfig":
+        """The same data, whatever folder it is read from."""
+        shards = self.shards if is_remote(self.shards) else str(Path(self.shards).absolute())
+        return replace(self, shards=shards, stats=self.stats and self.stats.absolute())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from data_sharding.loader import LoaderConfig
+from data_sharding.stream.loader import LoaderConfig
 from launch.run_config import RunConfig
 from pretrain.config import BatchConfig, DataConfig, PretrainConfig
 from pretrain.models import (
@@ -29,7 +29,7 @@ def tiny_backbone() -> BackboneConfig:
 def tiny_pretrain(shards: Path, **changes) -> PretrainConfig:
     """Layer norm in the heads: the losses do not depend on how a batch is cut."""
     defaults = {
-        "data": DataConfig(shards=shards, loader=LoaderConfig(num_workers=0)),
+        "data": DataConfig(shards=str(shards), loader=LoaderConfig(num_workers=0)),
         "backbone": tiny_backbone(),
         "byol": ByolConfig(heads=HeadConfig(hidden_size=64, embed_dim=32, norm="layer")),
         "batch": BatchConfig(global_samples=16),

@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_sharding.job import ShardingConfig, shard_corpus
+from data_sharding.job import shard_corpus
 from eval.card import Task, TaskCard, open_task, publish_folder, save_card
 from eval.importers.near_duplicates import cluster
+from eval.importers.sharding import whole_set
 
 CLASSES = ("positive", "neutral", "negative")
 ENCODINGS = ("utf-8", "gb18030", "latin-1")
@@ -167,7 +168,7 @@ def _shard(pairs: list[Pair], shards: Path, card: TaskCard) -> None:
     (corpus / "images").mkdir(parents=True)
     rows = [json.dumps(_manifest_row(pair, corpus), ensure_ascii=False) for pair in pairs]
     (corpus / "manifest.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    shard_corpus(corpus, shards, ShardingConfig(licence=card.licence))
+    shard_corpus(corpus, shards, whole_set(card.licence))
     save_card(shards, card)
 
 

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import data_sharding
-from data_sharding.job import ShardingConfig, shard_corpus
+from data_sharding.job import shard_corpus
 from data_sharding.manifest import VERSION
 from data_sharding.schema import MODALITIES
 from eval.card import Task, TaskCard, open_task, publish_folder, save_card
+from eval.importers.sharding import whole_set
 
 CORPUS = Path(data_sharding.__file__).parent / "sample_corpus"
 SPLIT = "probe"
@@ -66,5 +67,5 @@ def sample_topics_card() -> TaskCard:
 
 def _shard_sample_corpus(folder: Path) -> None:
     card = sample_topics_card()
-    shard_corpus(CORPUS, folder, ShardingConfig(licence=card.licence))
+    shard_corpus(CORPUS, folder, whole_set(card.licence))
     save_card(folder, card)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_sharding.loader import LoaderConfig
+from data_sharding.stream.loader import LoaderConfig
 from launch.cluster import ClusterConfig
 from launch.run_config import RunConfig
 from pretrain.config import BatchConfig, DataConfig, PretrainConfig
@@ -30,7 +30,7 @@ def base() -> RunConfig:
         run=Path("runs/base"),
         pretrain=PretrainConfig(
             data=DataConfig(
-                shards=Path("shards"), loader=LoaderConfig(num_workers=7, prefetch_batches=4)
+                shards="shards", loader=LoaderConfig(num_workers=7, prefetch_batches=4)
             ),
             backbone=BackboneConfig(
                 text=TextConfig(hidden_size=384, num_layers=6, num_heads=6, max_tokens=77),

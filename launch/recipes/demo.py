@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from data_sharding.loader import LoaderConfig
-from data_sharding.order import OrderConfig
+from data_sharding.stream.loader import LoaderConfig
+from data_sharding.stream.order import OrderConfig
 from launch.run_config import RunConfig
 from pretrain.config import BatchConfig, DataConfig, PretrainConfig
 from pretrain.ema import EmaConfig
@@ -35,7 +35,7 @@ def demo() -> RunConfig:
         run=Path("runs/demo"),
         pretrain=PretrainConfig(
             data=DataConfig(
-                shards=Path("shards"),
+                shards="shards",
                 loader=LoaderConfig(
                     num_workers=1,
                     order=OrderConfig(block_samples=4, window_blocks=16, lanes=8),

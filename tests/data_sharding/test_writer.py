@@ -7,7 +7,7 @@ import webdataset
 
 from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.manifest import ShardSet
-from data_sharding.reader import ShardReader
+from data_sharding.reading.reader import ShardReader
 from data_sharding.schema import PARTS
 from data_sharding.writer import ustar_header
 from tiny_corpus import write_corpus

@@ -10,7 +10,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from data_sharding import ShardingConfig, shard_corpus
+from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.stats import CorpusStats
 from eval.importers.sample_topics import CORPUS, sample_topics_card
 from eval.linear_probe import LinearProbeConfig, SplitProblem

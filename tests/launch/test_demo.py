@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from data_sharding.manifest import ShardSet
 from eval.publish import verify_published
 
 
@@ -20,7 +21,7 @@ def test_the_demo_goes_from_raw_files_to_a_published_backbone(tmp_path):
     page = (out / "run" / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert json.loads((out / "shards" / "manifest.json").read_text())["licence"] == "GPL-2.0"
+    assert ShardSet.open(out / "shards").licence == "GPL-2.0"
     verify_published(out / "backbone")
 
 

@@ -4,9 +4,10 @@ import sys
 import pytest
 import torch
 
-from data_sharding.loader import evaluation_pass
 from data_sharding.manifest import ShardSet
 from data_sharding.stats import CorpusStats
+from data_sharding.stream.loader import evaluation_pass
+from data_sharding.stream.order import Slice
 from pretrain.models import Backbone, ImageConfig
 from pretrain.models.export import export_transformers
 from tiny import tiny_backbone
@@ -20,7 +21,8 @@ def backbone(sample_shards):
 
 def a_batch(backbone, shards):
     shard_set = ShardSet.open(shards, split="probe")
-    return next(evaluation_pass(shard_set, backbone.decoder(), backbone.preprocess(), 4))
+    part = Slice(global_batch=4)
+    return next(evaluation_pass(shard_set, backbone.decoder(), backbone.preprocess(), part))
 
 
 def test_a_saved_backbone_gives_the_same_embeddings(backbone, sample_shards, tmp_path):

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from pretrain.optim import OptimConfig
 
 
 def a_config():
-    return PretrainConfig(data=DataConfig(shards=Path("shards")), ema=EmaConfig(base_tau=0.97))
+    return PretrainConfig(data=DataConfig(shards="shards"), ema=EmaConfig(base_tau=0.97))
 
 
 def test_a_config_comes_back_from_its_json():

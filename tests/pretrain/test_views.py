@@ -30,6 +30,7 @@ def a_batch(num=8, first=0):
         image=torch.randint(0, 255, (num, 2, 3, 16, 16), generator=generator, dtype=torch.uint8),
         waveform=torch.randn(num, 2, 8000, generator=generator),
         present=torch.ones(num, 3, dtype=torch.bool),
+        valid=torch.ones(num, dtype=torch.bool),
         metadata=(),
         texts=(),
     )
