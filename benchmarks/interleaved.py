@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -50,14 +51,26 @@ def time_rounds(candidates: Mapping[str, Callable[[], int]], rounds: int) -> dic
         candidates: Name -> a run that returns how many items it did.
         rounds: Rounds that count.
     """
+
+    def timed(run: Callable[[], int]) -> float:
+        began = time.perf_counter()
+        items = run()
+        return (time.perf_counter() - began) / items
+
+    return take_turns({name: partial(timed, run) for name, run in candidates.items()}, rounds)
+
+
+def take_turns(
+    candidates: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
+    """Like `time_rounds`, for runs that return their own seconds per item."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
     for turn in range(rounds + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            began = time.perf_counter()
-            items = candidates[name]()
+            taken = candidates[name]()
             if turn:
-                seconds[name].append((time.perf_counter() - began) / items)
+                seconds[name].append(taken)
     return seconds
 
 

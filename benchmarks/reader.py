@@ -23,11 +23,8 @@ The peers are installed with (the first two would bring older NumPy and transfor
 
 import argparse
 import importlib
-import json
 import os
-import platform
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -35,10 +32,20 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from interleaved import (
+    RESULTS,
+    Target,
+    exit_code,
+    print_seconds,
+    ratio_of,
+    report,
+    take_turns,
+    versions,
+)
 
 from data_sharding.index import read_index
 from data_sharding.manifest import Generation, ShardSet, write_manifest
@@ -47,11 +54,15 @@ from data_sharding.schema import canonical_json
 from data_sharding.stream.order import LaneOrder, OrderConfig, Slice
 from data_sharding.writer import ShardWriter
 
-RESULT = Path(__file__).parent / "results" / "reader.json"
 SAMPLES_PER_SHARD = 500
 BATCH = 64
 CAPTION = b"A dog barks twice at a bicycle that leans on the wall of a red house. "
-TARGETS = {"webdataset": 5.0, "faster of mosaic and litdata": 2.5, "bare loop": 0.8}
+OURS, ISAL = "triptych", "bare loop, ISA-L"
+TARGETS = [
+    Target(ratio="times as fast as webdataset", least=5.0),
+    Target(ratio="times as fast as faster peer", least=2.5),
+    Target(ratio="times as fast as bare loop", least=0.8),
+]
 
 Pass = Callable[[], Iterable[Any]]
 Members = dict[str, bytes]
@@ -159,101 +170,60 @@ def contenders(folder: Path, num_samples: int) -> Mapping[str, Pass]:
     )
     litdata = peer("litdata").StreamingDataset(str(folder / "litdata"), shuffle=True)
     return {
-        "triptych": partial(ours_pass, ShardReader(shard_set), order),
+        OURS: partial(ours_pass, ShardReader(shard_set), order),
         "bare loop": partial(bare_pass, plan, zlib.crc32),
-        "bare loop, ISA-L": partial(bare_pass, plan, peer("isal.isal_zlib").crc32),
+        ISAL: partial(bare_pass, plan, peer("isal.isal_zlib").crc32),
         "webdataset": partial(webdataset_pass, shard_set),
         "mosaic": lambda: mosaic,
         "litdata": lambda: litdata,
     }
 
 
-def microseconds_per_sample(samples: Iterable[Any]) -> float:
-    """From the first sample to the last, so that nobody pays for starting."""
-    stream = iter(samples)
-    next(stream)
-    count = 0
-    start = time.perf_counter()
-    for _ in stream:
-        count += 1
-    return (time.perf_counter() - start) / count * 1e6
+def whole_pass(samples: Pass) -> Callable[[], float]:
+    """Seconds a sample, from the first sample to the last, so that nobody pays for starting."""
+
+    def timed() -> float:
+        stream = iter(samples())
+        next(stream)
+        began = time.perf_counter()
+        count = sum(1 for _ in stream)
+        return (time.perf_counter() - began) / count
+
+    return timed
 
 
-def measure(passes: Mapping[str, Pass], rounds: int) -> dict[str, list[float]]:
-    """One unmeasured round, which warms every cache, and then `rounds` of all in turn."""
-    times: dict[str, list[float]] = {name: [] for name in passes}
-    for number in range(rounds + 1):
-        for name, samples in passes.items():
-            taken = microseconds_per_sample(samples())
-            if number:
-                times[name].append(taken)
-    return times
-
-
-def summary(times: Mapping[str, list[float]], num_samples: int) -> dict[str, Any]:
-    medians = {name: statistics.median(found) for name, found in times.items()}
-    peers = {
-        "webdataset": medians["webdataset"],
-        "faster of mosaic and litdata": min(medians["mosaic"], medians["litdata"]),
-        "bare loop": medians["bare loop"],
-        "bare loop, ISA-L": medians["bare loop, ISA-L"],
-    }
-    return {
-        "unit": "microseconds a sample",
-        "num_samples": num_samples,
-        "sample_bytes_mean": sum(map(len, make_sample(0).values())),
-        "readers": {
-            name: {"median": medians[name], "min": min(found), "max": max(found), "all": found}
-            for name, found in times.items()
-        },
-        "speed_relative_to": {name: taken / medians["triptych"] for name, taken in peers.items()},
-        "targets": TARGETS,
-        "versions": {
-            "python": platform.python_version(),
-            "zlib": zlib.ZLIB_RUNTIME_VERSION,
-            "machine": f"{os.cpu_count()} x {platform.machine()}",
-            **{
-                name: version(name)
-                for name in ("webdataset", "mosaicml-streaming", "litdata", "isal", "numpy")
-            },
-        },
-    }
-
-
-def show(result: Mapping[str, Any]) -> bool:
-    """Prints the tables; returns whether every target is met."""
-    print(f"{'reader':<18}{'us a sample':>12}{'min':>9}{'max':>9}")
-    for name, row in result["readers"].items():
-        print(f"{name:<18}{row['median']:>12.1f}{row['min']:>9.1f}{row['max']:>9.1f}")
-    met = True
-    for name, ratio in result["speed_relative_to"].items():
-        target = TARGETS.get(name)
-        met &= target is None or ratio >= target
-        print(f"{ratio:.2f} x {name}" + (f", target {target:.1f}" if target else ""))
-    return met
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--samples", type=int, default=4000, help="a multiple of 500")
     parser.add_argument("--folder", type=Path, help="where the temporary data go")
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, default=RESULTS / "reader.json")
     arguments = parser.parse_args()
     if arguments.samples < 2 * SAMPLES_PER_SHARD or arguments.samples % SAMPLES_PER_SHARD:
         parser.error(f"--samples must be a multiple of {SAMPLES_PER_SHARD}, at least two of them")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        times = measure(contenders(Path(folder), arguments.samples), arguments.rounds)
-    result = summary(times, arguments.samples)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    met = show(result)
-    if arguments.check and not met:
-        sys.exit(1)
+        passes = contenders(Path(folder), arguments.samples)
+        seconds = take_turns(
+            {name: whole_pass(samples) for name, samples in passes.items()}, arguments.rounds
+        )
+    print_seconds(seconds)
+    pairs = zip(seconds["mosaic"], seconds["litdata"], strict=True)
+    seconds["faster peer"] = [min(pair) for pair in pairs]
+    ratios = {
+        f"times as fast as {name}": ratio_of(seconds, name, OURS)
+        for name in ("webdataset", "mosaic", "litdata", "faster peer", "bare loop", ISAL)
+    }
+    content = {
+        "samples": arguments.samples,
+        "sample_bytes": sum(map(len, make_sample(0).values())),
+        "seconds_per_sample": seconds,
+        "versions": versions("webdataset", "mosaicml-streaming", "litdata", "isal", "numpy"),
+    }
+    return exit_code(report(arguments.out, content, ratios, TARGETS), arguments.check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

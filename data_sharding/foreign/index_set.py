@@ -15,9 +15,9 @@ from data_sharding.manifest import (
     sum_counts,
     write_manifest,
 )
+from data_sharding.parallel import fitting_workers, in_processes
 from data_sharding.schema import DEFAULT_SPLIT, ShardError
 from data_sharding.storage import is_remote
-from data_sharding.tools.parallel import fitting_workers, in_processes
 
 MADE_BY = "index"
 MAX_PROBLEMS_SHOWN = 10

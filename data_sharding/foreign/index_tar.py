@@ -14,10 +14,10 @@ import numpy as np
 
 from data_sharding.durable import write_durably
 from data_sharding.foreign.walk import TarSample, walk_samples
+from data_sharding.hashed_file import HashedFile
 from data_sharding.index import IndexRow, ShardIndex, build_index, encode_index, read_index
 from data_sharding.manifest import SHARD_NAME, ShardEntry
 from data_sharding.schema import Rejection, ShardError
-from data_sharding.tools.hashed_file import HashedFile
 
 MAX_RANGE = 2**32 - 1
 """Offsets inside a sample and lengths are 32 bits wide in the index."""

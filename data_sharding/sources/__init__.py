@@ -45,7 +45,11 @@ def _find_layout(location: str) -> str:
     lower = location.lower()
     if "{" in location or (lower.endswith(".tar") and not is_folder(location)):
         return "tars"
-    if lower.endswith(tuple(READERS)) or not is_folder(location):
+    if lower.endswith(tuple(READERS)):
+        return "manifest"
+    if not is_folder(location):
+        if not exists(location):
+            raise ValueError(f"{location}: no such corpus, neither a file nor a folder")
         return "manifest"
     if any(exists(join(location, name)) for name in MANIFEST_NAMES):
         return "manifest"

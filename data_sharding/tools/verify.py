@@ -7,13 +7,13 @@ from functools import partial
 from typing import BinaryIO, Literal
 
 from data_sharding.foreign.headers import BLOCK, padded, walk_headers
+from data_sharding.hashed_file import HashedFile
 from data_sharding.index import PartRange, ShardIndex, decode_index
 from data_sharding.manifest import MANIFEST_FILE, ShardEntry, ShardSet
+from data_sharding.parallel import fitting_workers, in_processes
 from data_sharding.retry import RetryConfig, retrying
 from data_sharding.schema import PARTS, ShardError
 from data_sharding.storage import is_remote, join, list_files, open_binary, read_bytes, size
-from data_sharding.tools.hashed_file import HashedFile
-from data_sharding.tools.parallel import fitting_workers, in_processes
 from data_sharding.writer import END_OF_ARCHIVE, ustar_header
 
 LOGGER = logging.getLogger(__name__)

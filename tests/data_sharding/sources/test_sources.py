@@ -213,6 +213,8 @@ def test_the_manifest_of_a_folder_is_found_or_asked_for(tmp_path):
         open_source(str(tmp_path), SourceConfig())
     with pytest.raises(ValueError, match="no such manifest"):
         open_source(str(tmp_path / "nowhere.csv"), SourceConfig())
+    with pytest.raises(ValueError, match="no such corpus"):
+        open_source(str(tmp_path / "nowhere"), SourceConfig())
     (tmp_path / "list.txt").touch()
     with pytest.raises(ValueError, match=r"not '\.txt'"):
         open_source(str(tmp_path / "list.txt"), SourceConfig())

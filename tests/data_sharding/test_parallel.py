@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from data_sharding.tools.parallel import BYTES_PER_PROCESS, fitting_workers, in_processes
+from data_sharding.parallel import BYTES_PER_PROCESS, fitting_workers, in_processes
 
 
 def test_results_come_in_the_order_of_the_items_from_other_processes():
