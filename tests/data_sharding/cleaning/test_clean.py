@@ -1,3 +1,5 @@
+"""Corpus rows that must be rejected; above 300 lines, for each fault makes its own broken file."""
+
 import contextlib
 import io
 import resource

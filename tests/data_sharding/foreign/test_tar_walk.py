@@ -1,3 +1,5 @@
+"""Tars as others write and break them; above 300 lines, for each fault makes its own tar."""
+
 import io
 import json
 import tarfile

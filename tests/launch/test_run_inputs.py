@@ -1,4 +1,4 @@
-"""Pretraining on a blend, with a bad sample in it, from the command line to the metrics."""
+"""Runs on blends and on remote shards, bad samples included: from the settings to the metrics."""
 
 import json
 import shutil
@@ -7,11 +7,15 @@ import pytest
 
 from data_sharding.index import read_index
 from data_sharding.manifest import ShardSet
+from data_sharding.reading.reader import ReaderConfig
 from data_sharding.stats import StatsConfig, compute_stats
+from data_sharding.stream.loader import LoaderConfig
 from data_sharding.stream.source import append_phase, write_blend
 from launch.local import run_local
 from launch.run_config import prepare_run
+from pretrain.config import DataConfig
 from tiny import losses, tiny_run
+from tiny_shards import served
 
 
 @pytest.fixture
@@ -49,3 +53,28 @@ def test_a_run_on_a_blend_replaces_bad_samples_and_takes_new_weights_on_resume(
     assert run_local(config.run, 1) == 0  # finished: it records the new weights and trains no step
     phases = json.loads((config.run / "data.json").read_text())["phases"]
     assert phases == [[0, [1.0, 3.0]], [384, [1.0, 1.0]]]
+
+
+def test_a_run_reads_remote_shards_through_the_nodes_cache(tmp_path, sample_shards):
+    with served(sample_shards) as server:
+        data = DataConfig(
+            shards=server.url,
+            stats=sample_shards / "stats",
+            loader=LoaderConfig(
+                num_workers=1, reader=ReaderConfig(cache_folder=tmp_path / "cache")
+            ),
+        )
+        remote = tiny_run(tmp_path / "remote", sample_shards, data=data, total_steps=3)
+        prepare_run(remote.with_absolute_paths(), resume=False)
+        assert run_local(remote.run, 1) == 0
+    local = tiny_run(tmp_path / "local", sample_shards, total_steps=3)
+    prepare_run(local, resume=False)
+    assert run_local(local.run, 1) == 0
+    assert losses(remote.run) == losses(local.run)
+    assert list((tmp_path / "cache").rglob("*-00000000*"))
+
+
+def test_remote_shards_need_a_folder_of_statistics():
+    data = DataConfig(shards="https://example.org/shards")
+    with pytest.raises(ValueError, match=r"triptych stats https://example\.org/shards --out stats"):
+        data.stats_folder.exists()
