@@ -209,9 +209,12 @@ class Decoder:
             return decode_audio(encoded, self.config)
         try:
             text = bytes(encoded).decode("utf-8")
-            return text if modality == "text" else json.loads(text)
-        except ValueError as error:
+            content = text if modality == "text" else json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise DecodeError(f"not UTF-8 {suffix}: {error}") from error
+        if modality == "card" and not isinstance(content, dict):
+            raise DecodeError(f"a JSON object is needed, this is a {type(content).__name__}")
+        return content
 
 
 def _last_clause(error: Exception) -> str:

@@ -139,9 +139,12 @@ class Moments:
 
 
 def compute_stats(
-    location: Path | str, config: StatsConfig, out: Path | None = None
+    location: Path | str,
+    config: StatsConfig,
+    out: Path | None = None,
+    split: str = DEFAULT_SPLIT,
 ) -> CorpusStats:
-    """Measures the train split of a shard set, or of all sets of a blend.
+    """Measures one split of a shard set, or of all sets of a blend.
 
     Each picture and each recording counts alike, because training crops one fixed-size view from
     each, however large it is. So does each sample of a blend, whatever the weight of its set.
@@ -151,14 +154,15 @@ def compute_stats(
         location: Folder or URL of a shard set or a blend.
         config: What to measure.
         out: Folder for the two files; None is ``stats`` inside a local `location`.
+        split: The split to measure; what is learned from.
 
     Raises:
-        ShardError: The location is none of both, has no train split, a shard cannot be had, or
+        ShardError: The location is none of both, has no such split, a shard cannot be had, or
             too many samples are bad.
         ValueError: The location is remote and `out` is not given.
     """
     target = _target_folder(location, out)
-    source = open_stream(location, DEFAULT_SPLIT)
+    source = open_stream(location, split)
     reader = ShardReader(source.sets)
     tokenizer = train_tokenizer(_texts(reader, config.max_texts), config.vocabulary)
     pixels, mels = _measure_media(reader, config)

@@ -19,3 +19,6 @@ def user_errors() -> Iterator[None]:
         message = " ".join(str(error).split())
         print(f"triptych: {message}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("triptych: stopped", file=sys.stderr)
+        sys.exit(130)

@@ -11,6 +11,16 @@ from launch.cluster import ClusterConfig
 from pretrain.checkpoint import newest_complete
 from pretrain.config import PretrainConfig, config_from_json, config_to_json
 
+DECIDE_NO_WEIGHT = (
+    "pretrain.data.loader.num_workers",
+    "pretrain.data.loader.prefetch_batches",
+    "pretrain.data.loader.reader.",
+    "pretrain.data.loader.faults.",
+    "pretrain.log_every_steps",
+    "pretrain.keep_checkpoints",
+)
+"""Options that a resumed run may change."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -111,7 +121,9 @@ def refuse_drift(before: RunConfig, now: RunConfig) -> None:
     """
     old, new = (_flat(config_to_json(c.pretrain), "pretrain") for c in (before, now))
     changed = [
-        f"{key}: {old.get(key)} -> {new.get(key)}" for key in old if old[key] != new.get(key)
+        f"{key}: {old.get(key)} -> {new.get(key)}"
+        for key in old
+        if old[key] != new.get(key) and not key.startswith(DECIDE_NO_WEIGHT)
     ]
     if changed:
         raise ValueError(

@@ -56,8 +56,11 @@ class RunData:
         content = {"sets": self.sets, "phases": self.phases}
         write_durably(run / DATA_FILE, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
 
-    def refuse_other_past(self, before: "RunData", samples_consumed: int) -> None:
+    def refuse_other_past(self, before: "RunData", samples_consumed: int, batch: int) -> None:
         """Refuses data whose first `samples_consumed` samples are not those of `before`.
+
+        A phase begins with the first whole batch, so one that starts inside the last batch is
+        still to come.
 
         Raises:
             ValueError: Names the set or the weights that differ.
@@ -69,12 +72,14 @@ class RunData:
                     f"the run has read {old['location']} (digest {old['digest'][:12]}), which was "
                     "altered or is gone; give it back, or start another run"
                 )
-        past, now = (data._until(samples_consumed, len(self.sets)) for data in (before, self))
+        past, now = (
+            data._until(samples_consumed - batch, len(self.sets)) for data in (before, self)
+        )
         if past != now:
             raise ValueError(
                 f"the blend's weights before sample {samples_consumed} are {now} and were {past} "
-                "when those samples were read; change them from a later sample on, with "
-                f"`triptych blend OUT --from-sample {samples_consumed} ...`"
+                "when those samples were read; give them back with `triptych blend OUT "
+                "--from-sample ...`, which replaces what begins there or later"
             )
 
     def _until(self, samples: int, num_sets: int) -> list[tuple[int, list[float]]]:
@@ -82,11 +87,13 @@ class RunData:
         return [
             (start, weights + [0.0] * (num_sets - len(weights)))
             for start, weights in self.phases
-            if start < samples
+            if start <= samples
         ]
 
 
-def check_data(run: Path, source: StreamSource, samples_consumed: int) -> RunData:
+def check_data(
+    run: Path, source: StreamSource, samples_consumed: int, global_samples: int
+) -> RunData:
     """What the run is about to read, once it agrees with what it has read.
 
     Raises:
@@ -94,5 +101,5 @@ def check_data(run: Path, source: StreamSource, samples_consumed: int) -> RunDat
     """
     now, path = RunData.of(source), run / DATA_FILE
     if path.exists() and samples_consumed:
-        now.refuse_other_past(RunData.read(path), samples_consumed)
+        now.refuse_other_past(RunData.read(path), samples_consumed, global_samples)
     return now

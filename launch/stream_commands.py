@@ -136,13 +136,17 @@ def blend_command(arguments: list[str]) -> int:
     """`triptych blend`."""
     command = tyro.cli(BlendCommand, args=arguments, prog="triptych blend")
     weights = parse_weights(command.sets)
+    if "://" in str(command.out) or str(command.out).startswith(("s3:", "http:", "https:")):
+        raise ValueError(f"{command.out}: a blend is a local folder; its sets may be remote")
     if command.from_sample is not None:
         source = append_phase(command.out, weights, command.from_sample, command.split)
     else:
         source = write_blend(command.out, weights, command.split)
-        compute_stats(command.out, command.stats)
+        compute_stats(command.out, command.stats, split=command.split)
     for line in describe(source):
         print(line)
+    if command.from_sample is not None:
+        print("a run takes these weights up when it next starts or resumes")
     return 0
 
 
@@ -173,8 +177,10 @@ def parse_weights(sets: tuple[str, ...]) -> dict[str, float | None]:
     weights: dict[str, float | None] = {}
     for text in sets:
         location, separator, weight = text.rpartition("=")
-        if not separator:
+        if not separator or "/" in weight:  # a path with a = in it
             location, weight = text, None
+        if not location:
+            raise ValueError(f"{text!r} names no set; write SET=0.4")
         if location in weights:
             raise ValueError(f"{location} is given twice; a set has one weight")
         try:

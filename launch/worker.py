@@ -31,7 +31,12 @@ def work(config: RunConfig) -> int:
 
     join_process_group()
     training = Training(config.pretrain, config.run, newest_complete(config.run))
-    data = check_data(config.run, training.source, training.progress.samples_consumed)
+    data = check_data(
+        config.run,
+        training.source,
+        training.progress.samples_consumed,
+        config.pretrain.batch.global_samples,
+    )
     if training.rank == 0:
         data.write(config.run)
     try:

@@ -97,7 +97,11 @@ class DataConfig:
     def with_absolute_paths(self) -> "DataConfig":
         """The same data, whatever folder it is read from."""
         shards = self.shards if is_remote(self.shards) else str(Path(self.shards).absolute())
-        return replace(self, shards=shards, stats=self.stats and self.stats.absolute())
+        reader = self.loader.reader
+        cache = reader.cache_folder and reader.cache_folder.absolute()
+        loader = replace(self.loader, reader=replace(reader, cache_folder=cache))
+        stats = self.stats and self.stats.absolute()
+        return replace(self, shards=shards, stats=stats, loader=loader)
 
 
 @dataclass(frozen=True, kw_only=True)

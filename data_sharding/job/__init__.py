@@ -5,6 +5,7 @@ two alone. A task is (folder, stage, number); everything else it needs lies in f
 """
 
 from data_sharding.job.config import ShardingConfig
-from data_sharding.job.run import ShardReport, shard_corpus
+from data_sharding.job.report import ShardReport
+from data_sharding.job.run import shard_corpus
 
 __all__ = ["ShardReport", "ShardingConfig", "shard_corpus"]

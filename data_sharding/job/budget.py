@@ -43,8 +43,8 @@ class RejectBudget:
         return (
             f"{self.counts.total()} of {self.rows} rows rejected ({counted(self.counts)}), more "
             f"than max_reject_share {self.share:g} allows; the first: {examples}; see {listed}. "
-            "Mend the corpus and begin anew, or run the same command with a higher "
-            "max-reject-share, which goes on from here"
+            "Mend the corpus, delete that unfinished folder and run again; or run the same command "
+            "with a higher max-reject-share, which goes on from here"
         )
 
     def nothing_left(self, corpus: str) -> str:

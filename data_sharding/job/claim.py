@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from data_sharding.schema import canonical_json
 from data_sharding.settings import differences
 
 MOST_DIFFERENCES = 5
+LOCK_FILE = ".sharding.lock"
 
 
 @contextmanager
@@ -28,14 +29,14 @@ def claimed(folder: JobFolder, identity: Mapping[str, Any]) -> Iterator[None]:
     Raises:
         ValueError: The folder holds something else, another job, or a job that is running.
     """
-    if not folder.job_file.is_file():
-        if identity["generation"] == 0:
-            _refuse_foreign_content(folder.out)
-        if folder.unfinished.is_dir():  # what is left of one that was being removed
-            shutil.rmtree(folder.unfinished)
-        folder.unfinished.mkdir(parents=True)
-        write_durably(folder.job_file, canonical_json(identity))
     with locked(folder):
+        if not folder.job_file.is_file():
+            if identity["generation"] == 0:
+                _refuse_foreign_content(folder.out)
+            if folder.unfinished.is_dir():  # what is left of one that was being removed
+                shutil.rmtree(folder.unfinished)
+            folder.unfinished.mkdir()
+            write_durably(folder.job_file, canonical_json(identity))
         _refuse_another(folder, identity)
         _remove_half_written(folder)
         try:
@@ -48,19 +49,46 @@ def claimed(folder: JobFolder, identity: Mapping[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: JobFolder) -> Iterator[None]:
-    """Holds the lock of an unfinished job.
+    """Holds OUT, which is made where it is missing and removed where it stays empty.
+
+    The lock's file goes when the lock does, so a lock on a file that has gone meanwhile is none.
 
     Raises:
-        ValueError: Another process holds it.
+        ValueError: Another process holds it, or OUT cannot be a folder.
     """
-    descriptor = os.open(folder.job_file, os.O_RDONLY)
+    lock = folder.out / LOCK_FILE
+    try:
+        folder.out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ValueError(f"{folder.out} is a file; a shard set is a folder") from error
+    except NotADirectoryError as error:
+        raise ValueError(f"{folder.out}: something above it is a file") from error
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)  # NFS locks only what may be written
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        if not lock.exists() or lock.stat().st_ino != os.fstat(descriptor).st_ino:
+            raise BlockingIOError
     except BlockingIOError as error:
-        raise ValueError(f"another process is sharding into {folder.out}; wait for it") from error
-    finally:
         os.close(descriptor)
+        raise ValueError(f"another process is sharding into {folder.out}; wait for it") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+        with suppress(OSError):  # it is not empty
+            folder.out.rmdir()
+
+
+def unlock(folder: JobFolder) -> None:
+    """Removes the lock's file that a killed process left in a finished set.
+
+    Raises:
+        ValueError: The process lives.
+    """
+    if (folder.out / LOCK_FILE).exists():
+        with locked(folder):
+            pass
 
 
 def dissolve(folder: JobFolder) -> None:
@@ -77,11 +105,9 @@ def dissolve(folder: JobFolder) -> None:
 
 
 def abandon(folder: JobFolder) -> None:
-    """Removes an unfinished job, and its folder where nothing else is in it."""
+    """Removes an unfinished job."""
     if folder.unfinished.is_dir():
         shutil.rmtree(folder.unfinished)
-    if folder.out.is_dir() and not any(folder.out.iterdir()):
-        folder.out.rmdir()
 
 
 def remove_shards(folder: JobFolder, first: int) -> None:
@@ -94,9 +120,7 @@ def remove_shards(folder: JobFolder, first: int) -> None:
 
 def _refuse_foreign_content(out: Path) -> None:
     """Refuses a folder that holds anything but the start of an unfinished job."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; a shard set is a folder")
-    if out.is_dir() and any(path.name != UNFINISHED for path in out.iterdir()):
+    if any(path.name not in (UNFINISHED, LOCK_FILE) for path in out.iterdir()):
         raise ValueError(f"{out} is not empty and no shard set; choose a new folder")
 
 
@@ -104,13 +128,14 @@ def _refuse_another(folder: JobFolder, identity: Mapping[str, Any]) -> None:
     if folder.job_file.read_bytes() == canonical_json(identity):
         return
     old = json.loads(folder.job_file.read_bytes())
+    anew = folder.unfinished if identity["generation"] else folder.out
     found = differences(old, json.loads(canonical_json(identity)))
     listed = "; ".join(found[:MOST_DIFFERENCES]) + (
         "; ..." if len(found) > MOST_DIFFERENCES else ""
     )
     raise ValueError(
         f"{folder.out} holds an unfinished sharding job of another corpus or with other settings "
-        f"({listed}); give it the same ones to finish it, delete {folder.unfinished}, or choose "
+        f"({listed}); give it the same ones to finish it, delete {anew}, or choose "
         "another folder"
     )
 

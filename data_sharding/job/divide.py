@@ -54,7 +54,7 @@ class Resolution:
     Attributes:
         shards: Number of shards to write.
         splits: Names of splits; a row's state is 1 + its split's number.
-        straddling: Clusters that lie in more than one split.
+        straddling: Clusters that lie in more than one split of the corpus's own.
         rejects: Reason -> number of rows that were left out here.
     """
 
@@ -115,7 +115,7 @@ class Divider:
         return Resolution(
             shards=num_shards,
             splits=self._names,
-            straddling=self._ranges.straddling(),
+            straddling=0 if config.splits else self._ranges.straddling(),
             rejects={reason: counts[s] for s, reason in REASONS.items() if counts[s]},
         )
 

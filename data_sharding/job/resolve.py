@@ -71,6 +71,6 @@ def _split_names(
     if len(names) > MOST_SPLITS:
         raise ValueError(
             f"the corpus names {len(names)} splits, at most {MOST_SPLITS} are possible; is "
-            "`split` the right column?"
+            f"`split` the right column? Delete {folder.unfinished} and run again"
         )
     return tuple(sorted(names))

@@ -9,81 +9,26 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data_sharding.job.budget import RejectBudget, counted
-from data_sharding.job.claim import abandon, claimed, dissolve
+from data_sharding.job.claim import abandon, claimed, dissolve, locked, unlock
 from data_sharding.job.config import ShardingConfig
 from data_sharding.job.divide import Earlier, Resolution
 from data_sharding.job.engines import Engine, LocalEngine, OnDone
-from data_sharding.job.finish import REJECTS_FILE, Finish, list_scan_rejects, rejects_file
+from data_sharding.job.finish import REJECTS_FILE, Finish, list_scan_rejects
 from data_sharding.job.folder import JobFolder, Stage, TaskSettings
 from data_sharding.job.generations import open_earlier
 from data_sharding.job.plan import Plan, plan_rows
+from data_sharding.job.report import ShardReport, report_on
 from data_sharding.job.resolve import planned_shards, resolve
 from data_sharding.manifest import MANIFEST_FILE, VERSION, ShardSet
 from data_sharding.progress import track
 from data_sharding.schema import canonical_json
-from data_sharding.sources import Source, open_source
+from data_sharding.sources import ManifestSource, Source, open_source
 from data_sharding.storage import is_remote
-
-__all__ = ["REJECTS_FILE", "ShardReport", "ShardingConfig", "shard_corpus"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardReport:
-    """What `shard_corpus` made.
-
-    Attributes:
-        folder: The shard set.
-        digest: The set's digest.
-        num_samples: Samples of the set.
-        num_shards: Shards of the set.
-        num_bytes: Size of all tars.
-        present: Modality -> number of samples that have it.
-        rejects: Reason -> number of rows left out, over all generations.
-        rejects_file: Where those of this job are listed.
-        straddling: Clusters of samples that are alike but lie in more than one split.
-    """
-
-    folder: Path
-    digest: str
-    num_samples: int
-    num_shards: int
-    num_bytes: int
-    present: Mapping[str, int]
-    rejects: Mapping[str, int]
-    rejects_file: Path
-    straddling: int = 0
-
-    @property
-    def num_rejected(self) -> int:
-        """Rows left out."""
-        return sum(self.rejects.values())
-
-    def summary(self) -> str:
-        """A few lines for the terminal."""
-        held = ", ".join(f"{count} with {name}" for name, count in self.present.items())
-        lines = [
-            f"{self.num_samples} samples ({held}) in {self.num_shards} shards, "
-            f"{self.num_bytes / 1e6:.1f} MB, digest {self.digest[:12]}: {self.folder}"
-        ]
-        if self.rejects:
-            lines.append(
-                f"{self.num_rejected} rows rejected ({counted(self.rejects)}), "
-                f"see {self.rejects_file}"
-            )
-        else:
-            lines.append("no row rejected")
-        if self.straddling:
-            lines.append(
-                f"{self.straddling} clusters of samples that are alike lie in more than one split: "
-                "scores on one split of what was learned on another will be too good. --splits "
-                "divides the corpus anew, without that"
-            )
-        return "\n".join(lines)
 
 
 def shard_corpus(
@@ -110,6 +55,7 @@ def shard_corpus(
     """
     folder = JobFolder(Path(out))
     source = open_source(str(corpus), config.source)
+    _refuse_inside(folder.out, source)
     before = _earlier_set(folder, append)
     identity = _identity(source.fingerprint(), config, before)
     if (report := _finished_before(folder, identity, append)) is not None:
@@ -122,7 +68,7 @@ def shard_corpus(
         shards, generations = (before.shards, before.generations) if before else ((), ())
         Finish(folder, plan, resolution, earlier).run(identity, shards, generations)
         dissolve(folder)
-    return _report(folder, resolution.straddling, len(generations))
+    return report_on(folder, resolution.straddling, len(generations))
 
 
 def _planned(
@@ -165,7 +111,7 @@ class _Steps:
             abandon(self._folder)
             raise ValueError(
                 f"{corpus}: no row is left ({counted(resolution.rejects)})"
-                + ("; all of them are in the set already" if earlier.rows else "")
+                + ("; all of them are in the set already" if _only_repeats(resolution) else "")
             )
         self._refuse_a_full_disk()
         self._run("write", resolution.shards)
@@ -225,6 +171,18 @@ class _Steps:
             )
 
 
+def _refuse_inside(out: Path, source: Source) -> None:
+    """A corpus that is a folder's content must not find the job's own files there."""
+    if is_remote(source.root) or isinstance(source, ManifestSource):
+        return
+    if out.resolve().is_relative_to(Path(source.root).resolve()):
+        raise ValueError(f"{out} lies inside the corpus {source.root}; choose a folder outside it")
+
+
+def _only_repeats(resolution: Resolution) -> bool:
+    return set(resolution.rejects) <= {"duplicate", "near-duplicate"}
+
+
 def _earlier_set(folder: JobFolder, append: bool) -> ShardSet | None:
     """The set to append to, as it was before this job."""
     if not append:
@@ -270,25 +228,12 @@ def _finished_before(
             straddling = 0
             if folder.resolved_file.is_file():  # else most of the job is removed already
                 straddling = json.loads(folder.resolved_file.read_bytes())["straddling"]
-            dissolve(folder)
-            return _report(folder, straddling, old["generation"])
+            with locked(folder):
+                dissolve(folder)
+            return report_on(folder, straddling, old["generation"])
+    unlock(folder)
     if not append:
         raise ValueError(
             f"{folder.out} already holds a finished shard set; choose another folder, or append"
         )
     return None
-
-
-def _report(folder: JobFolder, straddling: int, generation: int) -> ShardReport:
-    shard_set = ShardSet.open(folder.out)
-    return ShardReport(
-        folder=folder.out,
-        digest=shard_set.digest,
-        num_samples=shard_set.num_samples,
-        num_shards=len(shard_set.shards),
-        num_bytes=sum(shard.bytes for shard in shard_set.shards),
-        present=shard_set.present,
-        rejects=shard_set.rejects,
-        rejects_file=rejects_file(folder.out, generation),
-        straddling=straddling,
-    )

@@ -178,8 +178,11 @@ class RemoteStorage:
             fetched = self._request(file, [piece])
         if piece in fetched:
             return memoryview(fetched[piece])[low:high]
-        kept = self._kept(file, piece, low, high)
-        return self._fetch(file, *wanted) if kept is None else kept
+        if (kept := self._kept(file, piece, low, high)) is not None:
+            return kept
+        if self._cache and self._cache.has(_name(file, piece)):
+            self._cache.drop(_name(file, piece))  # cut short, as by a loss of power
+        return self._fetch(file, *wanted)
 
     def _take_ahead(self, file: RemoteFile, piece: Piece) -> "Future[Fetched] | None":
         with self._lock:

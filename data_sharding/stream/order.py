@@ -206,11 +206,21 @@ class LaneOrder:
         )
 
     def others(self, slot: int) -> Int64[np.ndarray, "sample"]:
-        """The other samples of a slot's window: those drawn after it, then those before it."""
+        """The other samples of a slot's window: those drawn after it, then those before it.
+
+        A window of one sample has none; then those of the window before it, or of the epoch's
+        first window in the other lanes.
+        """
         draw, lane = divmod(slot, self.config.lanes)
         window = self._window_at(lane, draw)
         place = draw - window.start
-        return np.concatenate([window.sample_ids[place + 1 :], window.sample_ids[:place]])
+        if window.stop - window.start > 1:
+            return np.concatenate([window.sample_ids[place + 1 :], window.sample_ids[:place]])
+        if window.ordinal:
+            return self._shuffled(lane, window.epoch, window.ordinal - 1)
+        lanes = [(lane + turn) % self.config.lanes for turn in range(1, self.config.lanes)]
+        firsts = [self._shuffled(other, window.epoch, 0) for other in lanes]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *firsts])
 
     def lane_samples(self, lane: int, epoch: int) -> int:
         """Samples that a lane draws in one of its epochs."""

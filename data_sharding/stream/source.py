@@ -99,21 +99,24 @@ def write_blend(out: Path, weights: Mapping[str, float | None], split: str) -> S
         split: Split of every set.
 
     Raises:
-        ValueError: `out` exists, a set is given twice, or some weights are missing.
+        ValueError: `out` holds anything but this very blend, a set is given twice, or some weights
+            are missing.
         ShardError: A location is no shard set, or lacks the split.
     """
-    if out.exists():
-        raise ValueError(
-            f"{out} exists; give --from-sample to change the weights of a blend, or another folder"
-        )
     if not weights:
         raise ValueError("a blend needs at least one set: triptych blend OUT SET=WEIGHT ...")
     sets = [ShardSet.open(location, split) for location in weights]
     entries = [_entry(out, shard_set) for shard_set in sets]
     _refuse_twice(entries)
     phase = Phase(from_sample=0, weights=_all_weights(weights, sets))
-    out.mkdir(parents=True)
-    return _write(out, split, entries, [phase])
+    content = _content(split, entries, [phase])
+    if out.exists() and any(out.iterdir()) and read_blend(str(out)) != content:
+        raise ValueError(
+            f"{out} is not empty; give --from-sample to change the weights of a blend, or another "
+            "folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    return _write(out, content)
 
 
 def append_phase(
@@ -121,12 +124,13 @@ def append_phase(
 ) -> StreamSource:
     """Changes the weights of a blend from some sample on; what comes before never changes.
 
-    A set that the blend does not have yet is added behind the others; one that is not given gets
-    no more samples.
+    Phases that begin at that sample or later give way; a run that has read them refuses that. A set
+    that the blend does not have yet is added behind the others; one that is not given gets no more
+    samples.
 
     Raises:
-        ValueError: There is no blend, `from_sample` is not after the last phase's start, a set is
-            given twice, or some weights are missing.
+        ValueError: There is no blend, `from_sample` is not above 0, a set is given twice, or some
+            weights are missing.
         ShardError: A set has changed since it was blended, or is none.
     """
     content = read_blend(str(out))
@@ -145,12 +149,10 @@ def append_phase(
         from_sample=from_sample,
         weights=tuple(shares.get(entry["location"], 0.0) for entry in entries),
     )
-    if from_sample <= before.phases[-1].from_sample:
-        raise ValueError(
-            f"{out}: its weights are fixed up to sample {before.phases[-1].from_sample}, where "
-            f"the last phase begins; --from-sample must be larger, got {from_sample}"
-        )
-    return _write(out, split, entries, [*before.phases, phase])
+    if from_sample < 1:
+        raise ValueError(f"--from-sample must be above 0, got {from_sample}")
+    kept = [old for old in before.phases if old.from_sample < from_sample]
+    return _write(out, _content(split, entries, [*kept, phase]))
 
 
 def read_blend(location: str) -> dict[str, Any] | None:
@@ -189,10 +191,9 @@ def _read_if_there(path: str) -> bytes | None:
         return None
 
 
-def _write(
-    out: Path, split: str, entries: list[dict[str, Any]], phases: list[Phase]
-) -> StreamSource:
-    content = {
+def _content(split: str, entries: list[dict[str, Any]], phases: list[Phase]) -> dict[str, Any]:
+    """What ``blend.json`` holds."""
+    body = {
         "format": FORMAT,
         "version": VERSION,
         "split": split,
@@ -201,9 +202,13 @@ def _write(
             {"from_sample": phase.from_sample, "weights": list(phase.weights)} for phase in phases
         ],
     }
-    text = json.dumps({"digest": _digest(content), **content}, indent=1, ensure_ascii=False)
+    return {"digest": _digest(body), **body}
+
+
+def _write(out: Path, content: dict[str, Any]) -> StreamSource:
+    text = json.dumps(content, indent=1, ensure_ascii=False)
     write_durably(out / BLEND_FILE, (text + "\n").encode("utf-8"))
-    return open_stream(out, split)
+    return open_stream(out, content["split"])
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -215,7 +220,9 @@ def _entry(out: Path, shard_set: ShardSet) -> dict[str, Any]:
     """A set as ``blend.json`` lists it; a local one relative to the blend's folder."""
     location = shard_set.location
     if not is_remote(location):
-        location = Path(os.path.relpath(location, out)).as_posix()
+        location = Path(
+            os.path.relpath(os.path.abspath(location), os.path.realpath(out))
+        ).as_posix()
     return {
         "location": location,
         "digest": shard_set.digest,
@@ -229,7 +236,7 @@ def _open_recorded(blend: str, entry: Mapping[str, Any], split: str) -> ShardSet
         location = (
             join(blend, location)
             if is_remote(blend)
-            else os.path.normpath(os.path.join(blend, location))
+            else os.path.normpath(os.path.join(os.path.realpath(blend), location))
         )
     shard_set = ShardSet.open(location, split)
     if shard_set.digest != entry["digest"]:

@@ -127,3 +127,11 @@ def test_a_broken_member_is_named(shards):
 def test_a_missing_tokenizer_says_how_to_make_one(tmp_path):
     with pytest.raises(ValueError, match="triptych stats"):
         Decoder(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("card", [b"[" * 100_000, b"[1]", b'"x"', b"{"])
+def test_a_card_that_is_no_object_is_a_decode_error(shards, card):
+    decoder = Decoder(shards / "stats" / "tokenizer.json")
+    raw = RawSample(shard="s", key="k", sample_id=0, members={"json": card})
+    with pytest.raises(DecodeError, match=r"k\.json"):
+        decoder.decode(raw)

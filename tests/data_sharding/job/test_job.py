@@ -1,4 +1,3 @@
-import fcntl
 import json
 import subprocess
 import sys
@@ -9,7 +8,8 @@ import pytest
 from data_sharding import writer
 from data_sharding.cleaning.clean import CleanConfig
 from data_sharding.job import ShardingConfig, shard_corpus
-from data_sharding.job.folder import UNFINISHED
+from data_sharding.job.claim import locked
+from data_sharding.job.folder import UNFINISHED, JobFolder
 from data_sharding.manifest import ShardSet
 from data_sharding.schema import ShardError
 from tiny_corpus import write_corpus
@@ -181,10 +181,8 @@ def test_a_second_driver_is_refused(tmp_path):
     write_corpus(tmp_path / "corpus", 6)
     out = tmp_path / "out"
     stop_after_first_shard(tmp_path / "corpus", out)
-    with (out / UNFINISHED / "job.json").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="another process is sharding into"):
-            shard_corpus(tmp_path / "corpus", out, SMALL)
+    with locked(JobFolder(out)), pytest.raises(ValueError, match="another process is sharding"):
+        shard_corpus(tmp_path / "corpus", out, SMALL)
     assert shard_corpus(tmp_path / "corpus", out, SMALL).num_samples == 6
 
 

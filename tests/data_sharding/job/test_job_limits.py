@@ -71,3 +71,18 @@ def test_a_budget_that_cannot_be_met_any_more_ends_the_job_early(tmp_path):
         shard_corpus(manifest, tmp_path / "out", ShardingConfig(rows_per_task=4))
     scan = tmp_path / "out" / UNFINISHED / "scan"
     assert [path.name for path in scan.glob("*.json")] == ["scan-000000.json"]
+
+
+def test_a_folder_corpus_does_not_take_the_shards_made_inside_it(tmp_path):
+    write_corpus(tmp_path / "corpus", 2)
+    (tmp_path / "corpus" / "manifest.jsonl").unlink()
+    with pytest.raises(ValueError, match="lies inside the corpus"):
+        shard_corpus(tmp_path / "corpus", tmp_path / "corpus" / "shards", ShardingConfig())
+    assert not (tmp_path / "corpus" / "shards").exists()
+
+
+def test_a_wanted_split_that_no_sample_came_to_is_said(tmp_path):
+    manifest = write_corpus(tmp_path / "corpus", 4)
+    config = ShardingConfig(splits={"train": 0.999_999, "rare": 0.000_001})
+    report = shard_corpus(manifest, tmp_path / "out", config)
+    assert "no sample came to the split rare" in report.summary()

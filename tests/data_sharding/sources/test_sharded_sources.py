@@ -6,7 +6,8 @@ import tarfile
 import pytest
 
 from data_sharding.cleaning.reencode import EncodeConfig
-from data_sharding.job.run import REJECTS_FILE, ShardingConfig, shard_corpus
+from data_sharding.job import ShardingConfig, shard_corpus
+from data_sharding.job.finish import REJECTS_FILE
 from data_sharding.manifest import ShardSet
 from data_sharding.reading.reader import ShardReader
 from data_sharding.sources import SourceConfig

@@ -60,14 +60,42 @@ def test_a_later_phase_is_recorded_and_may_bring_a_new_set(sets):
     assert source.phases[2].weights == (0.0, 1.0)
 
 
-def test_a_past_phase_never_changes(sets):
+def test_a_new_phase_takes_the_place_of_later_ones_and_of_no_earlier_one(sets):
     write_blend(sets / "mix", {f"{sets}/a": 1.0, f"{sets}/b": 1.0}, "train")
     append_phase(sets / "mix", {f"{sets}/a": 1.0}, 64, "train")
-    for start in (0, 63, 64):
-        with pytest.raises(ValueError, match="fixed up to sample 64"):
-            append_phase(sets / "mix", {f"{sets}/b": 1.0}, start, "train")
-    with pytest.raises(ValueError, match="mix exists"):
+    append_phase(sets / "mix", {f"{sets}/b": 1.0}, 128, "train")
+    source = append_phase(sets / "mix", {f"{sets}/a": 2.0, f"{sets}/b": 1.0}, 128, "train")
+    assert [phase.from_sample for phase in source.phases] == [0, 64, 128]
+    source = append_phase(sets / "mix", {f"{sets}/b": 1.0}, 60, "train")
+    assert [(phase.from_sample, phase.weights) for phase in source.phases] == [
+        (0, (1.0, 1.0)),
+        (60, (0.0, 1.0)),
+    ]
+    with pytest.raises(ValueError, match="must be above 0"):
+        append_phase(sets / "mix", {f"{sets}/b": 1.0}, 0, "train")
+
+
+def test_a_blend_is_made_again_by_the_same_command_and_by_no_other(sets):
+    (sets / "mix").mkdir()
+    first = write_blend(sets / "mix", {f"{sets}/a": 1.0, f"{sets}/b": 1.0}, "train")
+    assert write_blend(sets / "mix", {f"{sets}/a": 1.0, f"{sets}/b": 1.0}, "train") == first
+    with pytest.raises(ValueError, match="mix is not empty"):
         write_blend(sets / "mix", {f"{sets}/b": 1.0}, "train")
+
+
+def test_a_blend_behind_a_link_finds_its_sets(sets):
+    write_blend(sets / "mix", {f"{sets}/a": 1.0, f"{sets}/b": 1.0}, "train")
+    (sets / "deep").mkdir()
+    (sets / "deep" / "link").symlink_to(sets / "mix")
+    assert open_stream(sets / "deep" / "link").num_samples == 15
+
+
+def test_a_blend_of_another_split_has_statistics_of_that_split(sets):
+    write_blend(sets / "mix", {f"{sets}/a": 1.0, f"{sets}/b": 1.0}, "test")
+    assert compute_stats(sets / "mix", StatsConfig(), split="test").num_samples == 5
+
+
+def test_weights_of_what_is_no_blend_cannot_be_changed(sets):
     with pytest.raises(ValueError, match="no blend yet"):
         append_phase(sets / "other", {f"{sets}/b": 1.0}, 5, "train")
 

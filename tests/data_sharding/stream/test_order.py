@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data_sharding.stream.order import LaneOrder, OrderConfig, Slice
@@ -172,6 +172,7 @@ def test_a_stretch_is_the_same_in_one_piece_and_in_many(setting, start, count):
 def test_the_others_of_a_window_follow_in_drawn_order_and_begin_anew_at_its_end(setting, slot):
     order = order_of(setting)
     lane, draw = slot % order.config.lanes, slot // order.config.lanes
+    assume(len(order._window_at(lane, draw).sample_ids) > 1)
     others = order.others(slot).tolist()
     size = len(others) + 1
     stretches = [
@@ -180,6 +181,14 @@ def test_the_others_of_a_window_follow_in_drawn_order_and_begin_anew_at_its_end(
     ]
     assert any(ids[before + 1 :] + ids[:before] == others for ids, before in stretches)
     assert order.draws(lane, draw, 1).sample_ids[0] not in others
+
+
+def test_a_sample_alone_in_its_window_has_others_before_it_or_in_other_lanes():
+    one_lane = LaneOrder([65], OrderConfig(lanes=1, window_blocks=4))
+    for slot in range(3 * 65):
+        assert len(one_lane.others(slot)) > 0
+    two_lanes = LaneOrder([2], OrderConfig(lanes=2, block_samples=1))
+    assert [two_lanes.others(slot).tolist() for slot in (0, 1)] in ([[0], [1]], [[1], [0]])
 
 
 def test_every_sample_comes_once_from_shards_of_one_sample():
