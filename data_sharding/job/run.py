@@ -55,7 +55,8 @@ def shard_corpus(
     """
     folder = JobFolder(Path(out))
     source = open_source(str(corpus), config.source)
-    _refuse_inside(folder.out, source)
+    if not isinstance(source, ManifestSource):
+        _refuse_inside(folder.out, str(corpus))
     before = _earlier_set(folder, append)
     identity = _identity(source.fingerprint(), config, before)
     if (report := _finished_before(folder, identity, append)) is not None:
@@ -171,12 +172,12 @@ class _Steps:
             )
 
 
-def _refuse_inside(out: Path, source: Source) -> None:
+def _refuse_inside(out: Path, corpus: str) -> None:
     """A corpus that is a folder's content must not find the job's own files there."""
-    if is_remote(source.root) or isinstance(source, ManifestSource):
+    if is_remote(corpus) or not Path(corpus).is_dir():
         return
-    if out.resolve().is_relative_to(Path(source.root).resolve()):
-        raise ValueError(f"{out} lies inside the corpus {source.root}; choose a folder outside it")
+    if out.resolve().is_relative_to(Path(corpus).resolve()):
+        raise ValueError(f"{out} lies inside the corpus {corpus}; choose a folder outside it")
 
 
 def _only_repeats(resolution: Resolution) -> bool:
