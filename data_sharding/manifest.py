@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_sharding.durable import write_durably
-from data_sharding.retry import RetryConfig, retrying
+from data_sharding.retry import patience_with, retrying
 from data_sharding.schema import ShardError, canonical_json
 from data_sharding.storage import is_remote, join, read_bytes
 
@@ -198,7 +198,7 @@ def _read_manifest(location: str) -> dict[str, Any]:
     path = join(location, MANIFEST_FILE)
     advice = f"`triptych shard CORPUS {location}`"
     try:
-        raw = retrying(lambda: read_bytes(path), path, RetryConfig(attempts=_tries(location)))
+        raw = retrying(lambda: read_bytes(path), path, patience_with(location))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ShardError(
             f"{location} is no shard set (it has no {MANIFEST_FILE}); make one, or finish it, with "
@@ -221,8 +221,3 @@ def _read_manifest(location: str) -> dict[str, Any]:
     if hashlib.sha256(canonical_json(body)).hexdigest() != content.get("digest"):
         raise ShardError(f"{path}: its digest does not match its content; it was altered")
     return content
-
-
-def _tries(location: str) -> int:
-    """A local manifest is there or not; a server may be busy."""
-    return RetryConfig().attempts if is_remote(location) else 1

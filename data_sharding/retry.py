@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from data_sharding.storage import is_remote
+
 LOGGER = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -29,6 +31,11 @@ class RetryConfig:
             raise ValueError(f"retry.attempts must be at least 1, got {self.attempts}")
         if not 0.0 <= self.first_wait_seconds <= self.longest_wait_seconds:
             raise ValueError("retry needs 0 <= first_wait_seconds <= longest_wait_seconds")
+
+
+def patience_with(location: str) -> RetryConfig:
+    """For a set's own small files: a local one is there or not, a server may be busy."""
+    return RetryConfig() if is_remote(location) else RetryConfig(attempts=1)
 
 
 def retrying(

@@ -161,7 +161,7 @@ def compute_stats(
             too many samples are bad.
         ValueError: The location is remote and `out` is not given.
     """
-    target = _target_folder(location, out)
+    target = stats_folder(str(location), out)
     source = open_stream(location, split)
     reader = ShardReader(source.sets)
     tokenizer = train_tokenizer(_texts(reader, config.max_texts), config.vocabulary)
@@ -184,11 +184,19 @@ def compute_stats(
     return stats
 
 
-def _target_folder(location: Path | str, out: Path | None) -> Path:
-    if out is not None:
-        return out
-    if is_remote(str(location)):
-        raise ValueError(f"{location} is remote: say which local folder the statistics go to")
+def stats_folder(location: str, given: Path | None = None) -> Path:
+    """Where the statistics of a shard set or a blend lie: as given, or inside a local one.
+
+    Raises:
+        ValueError: The location is remote and no folder is given.
+    """
+    if given is not None:
+        return given
+    if is_remote(location):
+        raise ValueError(
+            f"{location} is remote, so its statistics lie in a local folder; say which. They are "
+            f"made with `triptych stats {location} --out stats`"
+        )
     return Path(location) / STATS_FOLDER
 
 

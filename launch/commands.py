@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from data_sharding.stats import STATS_FOLDER, StatsConfig, compute_stats
+from data_sharding.stats import StatsConfig, compute_stats, stats_folder
 from eval.probe import ProbeConfig, probe
 from eval.probe_report import format_table
 from eval.publish import PublishConfig, publish
@@ -111,7 +111,7 @@ def stats_command(arguments: list[str]) -> int:
     command = tyro.cli(StatsCommand, args=arguments, prog="triptych stats")
     stats = compute_stats(command.shards, command.config, command.out)
     print(
-        f"{command.out or Path(command.shards) / STATS_FOLDER}: {stats.vocab_size} word pieces, "
+        f"{stats_folder(command.shards, command.out)}: {stats.vocab_size} word pieces, "
         f"{stats.num_samples} samples of the train split"
     )
     return 0

@@ -13,11 +13,11 @@ from data_sharding.decode import DecodeConfig, Decoder
 from data_sharding.reading.reader import ReaderConfig
 from data_sharding.schema import DEFAULT_SPLIT
 from data_sharding.stats import (
-    STATS_FOLDER,
     TOKENIZER_FILE,
     CorpusStats,
     StatsConfig,
     compute_stats,
+    stats_folder,
 )
 from data_sharding.storage import is_remote
 from data_sharding.stream.loader import LoaderConfig, LoaderHealth, TripleLoader
@@ -43,7 +43,7 @@ class BlendCommand:
       triptych blend mix --from-sample 500000 shards/a=0.2 shards/b=0.8
     """
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OUT")]
     """Folder of the blend: a new one, or with --from-sample the one to change."""
 
     sets: Annotated[
@@ -119,30 +119,19 @@ class StreamCommand:
         if not self.seconds > 0.0 or not self.line_seconds > 0.0:
             raise ValueError("--seconds and --line-seconds must be positive")
 
-    def stats_folder(self) -> Path:
-        """Where the vocabulary lies.
-
-        Raises:
-            ValueError: The source is remote and `stats` is not given.
-        """
-        if self.stats is not None:
-            return self.stats
-        if is_remote(self.source):
-            raise ValueError(f"{self.source} is remote: say where its statistics are with --stats")
-        return Path(self.source) / STATS_FOLDER
-
 
 def blend_command(arguments: list[str]) -> int:
     """`triptych blend`."""
     command = tyro.cli(BlendCommand, args=arguments, prog="triptych blend")
     weights = parse_weights(command.sets)
-    if "://" in str(command.out) or str(command.out).startswith(("s3:", "http:", "https:")):
+    if is_remote(command.out):
         raise ValueError(f"{command.out}: a blend is a local folder; its sets may be remote")
+    out = Path(command.out)
     if command.from_sample is not None:
-        source = append_phase(command.out, weights, command.from_sample, command.split)
+        source = append_phase(out, weights, command.from_sample, command.split)
     else:
-        source = write_blend(command.out, weights, command.split)
-        compute_stats(command.out, command.stats, split=command.split)
+        source = write_blend(out, weights, command.split)
+        compute_stats(out, command.stats, split=command.split)
     for line in describe(source):
         print(line)
     if command.from_sample is not None:
@@ -220,7 +209,7 @@ def health_line(seconds: float, health: LoaderHealth) -> str:
 
 
 def _build_loader(command: StreamCommand, source: StreamSource) -> TripleLoader:
-    folder = command.stats_folder()
+    folder = stats_folder(command.source, command.stats)
     rate = CorpusStats.load(folder).log_mel.sample_rate_hz
     return TripleLoader(
         source,

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_sharding.stats import STATS_FOLDER
+from data_sharding.stats import stats_folder
 from data_sharding.storage import is_remote
 from data_sharding.stream.loader import LoaderConfig
 from pretrain.ema import EmaConfig
@@ -85,14 +85,7 @@ class DataConfig:
         Raises:
             ValueError: the shards are remote and `stats` is not given.
         """
-        if self.stats is not None:
-            return self.stats
-        if is_remote(self.shards):
-            raise ValueError(
-                f"data.stats is needed, because {self.shards} is remote: make a local folder with "
-                f"`triptych stats {self.shards} --out stats`"
-            )
-        return Path(self.shards) / STATS_FOLDER
+        return stats_folder(self.shards, self.stats)
 
     def with_absolute_paths(self) -> "DataConfig":
         """The same data, whatever folder it is read from."""

@@ -8,6 +8,7 @@ again; its receipt is the last thing that it writes.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,6 +119,11 @@ class JobFolder:
             raise ValueError(f"{self.out} holds no unfinished sharding job, so there are no tasks")
         return from_json(TaskSettings, json.loads(path.read_bytes()))
 
+    @cached_property
+    def job(self) -> str:
+        """Names the job; read once, since every look at a receipt asks for it."""
+        return self.settings().job
+
     def write_receipt(self, stage: Stage, number: int, content: Mapping[str, Any]) -> None:
         """Declares a task finished; what it made must be durable already."""
         write_durably(self.receipt_file(stage, number), canonical_json(content))
@@ -131,7 +137,7 @@ class JobFolder:
         if not self.receipt_file(stage, number).is_file():
             return False
         receipt = self.read_receipt(stage, number)
-        return receipt["job"] == self.settings().job and all(
+        return receipt["job"] == self.job and all(
             path.is_file() and path.stat().st_size == size
             for path, size in _promised(self, receipt)
         )

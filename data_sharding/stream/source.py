@@ -15,7 +15,7 @@ from typing import Any
 
 from data_sharding.durable import write_durably
 from data_sharding.manifest import ShardSet
-from data_sharding.retry import RetryConfig, retrying
+from data_sharding.retry import patience_with, retrying
 from data_sharding.schema import DEFAULT_SPLIT, ShardError, canonical_json
 from data_sharding.storage import is_remote, join, read_bytes
 from data_sharding.stream.blend import Phase, refuse_odd_phases
@@ -162,9 +162,8 @@ def read_blend(location: str) -> dict[str, Any] | None:
         ShardError: It cannot be read, or is malformed or altered.
     """
     path = join(location, BLEND_FILE)
-    tries = RetryConfig().attempts if is_remote(location) else 1
     try:
-        raw = retrying(lambda: _read_if_there(path), path, RetryConfig(attempts=tries))
+        raw = retrying(lambda: _read_if_there(path), path, patience_with(location))
     except OSError as error:
         raise ShardError(f"{path}: cannot be read ({error})") from error
     if raw is None:
