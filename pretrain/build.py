@@ -18,13 +18,19 @@ from pretrain.engine import Engine, EngineSettings
 from pretrain.health import collapsed
 from pretrain.metrics import JsonlSink, Sink, Sinks, TensorBoardSink, TerminalSink
 from pretrain.models import Backbone
-from pretrain.objectives import OnlineNetwork, TargetNetwork
+from pretrain.objectives import Byol, Objective
 from pretrain.optim import build_optimizer
 from pretrain.step import StepReport, StepSettings, TrainStep
 from pretrain.trainer import Run
 from pretrain.views import Augment, TrainCrops
 
 TARGET_FILE = "target.safetensors"
+
+
+def build_objective(config: PretrainConfig) -> Objective:
+    """What ``config.objective`` names."""
+    objectives: dict[str, Callable[[], Objective]] = {"byol": lambda: Byol(config.byol)}
+    return objectives[config.objective]()
 
 
 class Training:
@@ -53,15 +59,17 @@ class Training:
 
         torch.manual_seed(config.seed)
         backbone = Backbone(config.backbone, self._stats, self._tokenizer_file)
-        online = OnlineNetwork(backbone, config.byol.heads)
-        target = TargetNetwork(online)
+        self._objective = build_objective(config)
+        networks = self._objective.networks(backbone)
         world_size = torch.distributed.get_world_size()
         self._micro = config.batch.micro_for(world_size)
         self._engine = Engine(
-            online, build_optimizer(online, config.optim), self._settings(world_size)
+            networks.online,
+            build_optimizer(networks.online, config.optim),
+            self._settings(world_size),
         )
         self.target = Target(
-            target.to(self._engine.device),
+            networks.target.to(self._engine.device),
             config.ema,
             config.total_steps,
             working_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
@@ -84,11 +92,11 @@ class Training:
         step = TrainStep(
             self._engine,
             self.target,
+            self._objective,
             self._augment(),
             StepSettings(
                 total_steps=config.total_steps,
                 micro_samples=self._micro,
-                byol=config.byol,
                 optim=config.optim,
             ),
         )

@@ -104,6 +104,10 @@ class PretrainConfig:
     data: DataConfig
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
+
+    objective: Literal["byol"] = "byol"
+    """What is minimised; the options below of the same name are its own."""
+
     byol: ByolConfig = field(default_factory=ByolConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -1,24 +1,17 @@
-"""The BYOL regression, for one pair and for all pairs of a batch at once."""
+"""The BYOL regression, for all directed pairs of a batch at once."""
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+EPS = 1e-12
+"""Added to squared norms inside the root, so that a zero vector has a finite gradient."""
 
-def byol_loss(
-    prediction: Float[Tensor, "batch embed"],
-    projection: Float[Tensor, "batch embed"],
-) -> Float[Tensor, ""]:
-    """Mean squared distance between unit vectors, ``2 - 2 cos``, in [0, 4].
 
-    Source: Grill et al. 2020, arXiv 2006.07733, equation 2.
-
-    Args:
-        prediction: Predictor output of the online network; gradients flow through it.
-        projection: Projector output of the target network; already detached by the caller.
-    """
-    cosine = F.cosine_similarity(prediction, projection, dim=-1)  # [batch]
-    return (2.0 - 2.0 * cosine).mean()
+def unit_vectors(rows: Float[Tensor, "*batch embed"]) -> Float[Tensor, "*batch embed"]:
+    """Rows divided by their length, in float32 at least."""
+    wide = rows if rows.dtype == torch.float64 else rows.float()
+    return wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + EPS)
 
 
 def all_pairs_loss(
@@ -31,7 +24,9 @@ def all_pairs_loss(
     View v of the prediction is compared with the other view of the target, and the two
     directions are summed, not averaged (as DeepMind, lightly and solo-learn do), so a
     pair's value lies in [0, 8] when its row weights sum to 1. Computed in float32 whatever
-    the inputs' dtype.
+    the working dtype.
+
+    Source: Grill et al. 2020, arXiv 2006.07733, equation 2.
 
     Args:
         predictions: Predictor outputs, one predictor per directed pair.
@@ -39,7 +34,6 @@ def all_pairs_loss(
         row_weights: 0 where a modality of the pair is missing, else one over the number of
             available rows of the pair in the global batch.
     """
-    q = F.normalize(predictions.float(), dim=-1)
-    z = F.normalize(projections.float(), dim=-1).flip(1)  # the other view
-    cosine = (q * z).sum(-1)  # [pair, view, batch]
-    return ((2.0 - 2.0 * cosine).sum(1) * row_weights).sum(-1)
+    other_view = unit_vectors(projections).flip(1)
+    cosines = (unit_vectors(predictions) * other_view).sum((1, 3))  # [pair, batch], of two views
+    return ((4.0 - 2.0 * cosines) * row_weights).sum(-1)

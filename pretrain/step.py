@@ -12,7 +12,7 @@ from pretrain.ema import Target
 from pretrain.engine import Engine
 from pretrain.health import health_signals
 from pretrain.models import Views
-from pretrain.objectives import ByolConfig, LossReport, TermWeights, available_pairs, pair_names
+from pretrain.objectives import LossReport, Objective
 from pretrain.optim import OptimConfig, learning_rate, set_learning_rate
 from pretrain.views import Augment
 
@@ -27,7 +27,6 @@ class StepSettings:
 
     total_steps: int
     micro_samples: int
-    byol: ByolConfig
     optim: OptimConfig
 
 
@@ -36,7 +35,7 @@ class StepReport:
     """What one step showed: means over the global batch, and one micro-batch's embeddings."""
 
     loss: float
-    by_pair: dict[str, float]
+    by_term: dict[str, float]
     tau: float
     learning_rate: float
     gradient_norm: float
@@ -48,7 +47,7 @@ class StepReport:
         """Scalars by name, for the sinks."""
         return {
             "loss/total": self.loss,
-            **self.by_pair,
+            **{f"loss/{name}": value for name, value in self.by_term.items()},
             "schedule/tau": self.tau,
             "schedule/learning_rate": self.learning_rate,
             "gradient/norm": self.gradient_norm,
@@ -56,15 +55,8 @@ class StepReport:
 
     def health(self) -> dict[str, float]:
         """Collapse signals of the online network, from the last micro-batch of this rank."""
-        online = self.last.online
-        return health_signals({"encoder": online.features, "projector": online.by_source})
-
-
-def term_name(source: str, target: str) -> str:
-    """Name of a pair's loss in the metrics."""
-    if source == target:
-        return "loss/fused" if source == "fused" else f"loss/intra_{source}"
-    return f"loss/cross_{source}_{target}"
+        stages = {name: self.last.stages.get(name, {}) for name in ("encoder", "projector")}
+        return health_signals(stages)
 
 
 class TrainStep:
@@ -73,15 +65,22 @@ class TrainStep:
     Args:
         engine: Holds the online network.
         target: Follows it.
+        objective: What is minimised; made both networks.
         augment: Makes the views.
         settings: Schedules and sizes.
     """
 
     def __init__(
-        self, engine: Engine, target: Target, augment: Augment, settings: StepSettings
+        self,
+        engine: Engine,
+        target: Target,
+        objective: Objective,
+        augment: Augment,
+        settings: StepSettings,
     ) -> None:
         self._engine = engine
         self._target = target
+        self._objective = objective
         self._augment = augment
         self._settings = settings
 
@@ -93,21 +92,20 @@ class TrainStep:
         """
         began = time.monotonic()
         settings, engine = self._settings, self._engine
-        weights = TermWeights.at_step(settings.byol, step, settings.total_steps)
+        weights = self._objective.weights(step, settings.total_steps)
         rate = learning_rate(step, settings.total_steps, settings.optim)
         set_learning_rate(engine.parameter_groups, rate)
 
         views = self._augment(batch).to(engine.device)
-        scales = self._pair_scales(views.present, len(batch) // settings.micro_samples)
+        scales = self._scales(views, len(batch) // settings.micro_samples)
         applied, reports = self._accumulate(batch, views, scales, weights)
         if applied:
             self._target.update(engine.master_parameters(), step)
 
-        by_pair = self._mean_over_ranks([report.by_pair for report in reports])
-        total = sum(w * v for w, v in zip(weights.by_pair, by_pair, strict=True))
+        by_term = self._mean_over_ranks([report.by_term for report in reports])
         return StepReport(
-            loss=total,
-            by_pair={term_name(a, b): v for (a, b), v in zip(pair_names(), by_pair, strict=True)},
+            loss=sum(weight * value for weight, value in zip(weights, by_term, strict=True)),
+            by_term=dict(zip(self._objective.terms, by_term, strict=True)),
             tau=self._target.tau(step),
             learning_rate=rate,
             gradient_norm=engine.gradient_norm(),
@@ -117,7 +115,7 @@ class TrainStep:
         )
 
     def _accumulate(
-        self, batch: TripleBatch, views: Views, scales: Tensor, weights: TermWeights
+        self, batch: TripleBatch, views: Views, scales: Tensor, weights: tuple[float, ...]
     ) -> tuple[bool, list[LossReport]]:
         micro, reports, applied = self._settings.micro_samples, [], False
         for start in range(0, len(batch), micro):
@@ -129,26 +127,22 @@ class TrainStep:
             reports.append(report)
         return applied, reports
 
-    def _pair_scales(self, present: Tensor, accumulation_steps: int) -> Tensor:
-        """Per pair: ranks x micro-batches / available rows of the global batch.
+    def _scales(self, views: Views, accumulation_steps: int) -> Tensor:
+        """Per term: ranks x micro-batches / available rows of the global batch.
 
         DeepSpeed averages gradients over ranks and micro-batches, so this makes them those
         of the mean over the available rows of the whole global batch.
         """
-        counts = self._engine.sum_over_ranks(available_pairs(present).sum(1))
+        counts = self._engine.sum_over_ranks(self._objective.available(views).sum(1))
         return self._engine.world_size * accumulation_steps / counts.clamp(min=1.0)
 
-    def _mean_over_ranks(self, by_pair: list[Tensor]) -> list[float]:
-        local = torch.stack(by_pair).mean(0)
+    def _mean_over_ranks(self, by_term: list[Tensor]) -> list[float]:
+        local = torch.stack(by_term).mean(0)
         return (self._engine.sum_over_ranks(local) / self._engine.world_size).tolist()
 
     def _refuse_non_finite(self, report: LossReport, batch: TripleBatch, start: int) -> None:
-        values = report.by_pair.tolist()
-        bad = [
-            term_name(a, b)
-            for (a, b), value in zip(pair_names(), values, strict=True)
-            if not math.isfinite(value)
-        ]
+        values = zip(self._objective.terms, report.by_term.tolist(), strict=True)
+        bad = [name for name, value in values if not math.isfinite(value)]
         if self._engine.agree(not bad):
             return
         if not bad:

@@ -6,8 +6,9 @@ This package must not know: DeepSpeed, webdataset, the objective, how views are 
 
 from pretrain.models.audio import AudioConfig
 from pretrain.models.backbone import Backbone, BackboneConfig, Embeddings, preprocess_for
+from pretrain.models.encoded import Encoded
 from pretrain.models.fusion import FusionConfig
-from pretrain.models.heads import HeadConfig, MlpHead
+from pretrain.models.heads import GroupedMlpHead, HeadConfig, MlpHead
 from pretrain.models.image import ImageConfig
 from pretrain.models.inputs import ModelInputs, Views
 from pretrain.models.preprocess import Preprocess, PreprocessConfig
@@ -18,7 +19,9 @@ __all__ = [
     "Backbone",
     "BackboneConfig",
     "Embeddings",
+    "Encoded",
     "FusionConfig",
+    "GroupedMlpHead",
     "HeadConfig",
     "ImageConfig",
     "MlpHead",

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pretrain.models.encoded import Encoded
+
 
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig:
@@ -53,10 +55,12 @@ class AudioCnn(nn.Module):
                 for i in range(3)
             )
         )
-        self.project = nn.Linear(channels[-1] * (num_mels // 16), config.embed_dim)
+        self.token_dim = channels[-1] * (num_mels // 16)
+        self.project = nn.Linear(self.token_dim, config.embed_dim)
 
-    def forward(self, log_mel: Float[Tensor, "batch mel frame"]) -> Float[Tensor, "batch embed"]:
+    def forward(self, log_mel: Float[Tensor, "batch mel frame"]) -> Encoded:
         """Clips of any length from 16 frames on."""
         maps = self.blocks(log_mel.unsqueeze(1))  # [batch, channel, mel / 16, frame / 16]
         pooled = maps.mean(-1) + maps.amax(-1)  # [batch, channel, mel / 16]
-        return F.relu(self.project(pooled.flatten(1)))
+        frames = maps.flatten(1, 2).transpose(1, 2)  # [batch, frame / 16, channel * mel / 16]
+        return Encoded.of_whole(F.relu(self.project(pooled.flatten(1))), frames)

@@ -18,6 +18,7 @@ from data_sharding.logmel import LogMel
 from data_sharding.schema import MODALITIES
 from data_sharding.stats import CorpusStats
 from pretrain.models.audio import AudioCnn, AudioConfig
+from pretrain.models.encoded import Encoded
 from pretrain.models.fusion import AttentionFusion, FusionConfig
 from pretrain.models.image import ImageConfig, build_image_encoder
 from pretrain.models.inputs import ModelInputs
@@ -64,7 +65,7 @@ def preprocess_for(config: BackboneConfig, stats: CorpusStats) -> Preprocess:
 
 
 class Backbone(nn.Module):
-    """Text, image and audio encoders with attention fusion.
+    """Text, image and audio encoders and their fusion.
 
     Args:
         config: Architecture.
@@ -101,8 +102,8 @@ class Backbone(nn.Module):
     def _encoder_dims(self) -> dict[str, int]:
         return {name: int(self.encoders[name].embed_dim) for name in MODALITIES}  # type: ignore[arg-type]
 
-    def embed(self, inputs: ModelInputs) -> dict[str, Float[Tensor, "batch _"]]:
-        """One embedding per modality, in the canonical order; not fused."""
+    def embed(self, inputs: ModelInputs) -> dict[str, Encoded]:
+        """Each modality through its encoder, in the canonical order; not fused."""
         image = (inputs.image - self.image_mean) / self.image_std
         log_mel = (inputs.log_mel - self.stats.mel_mean) / self.stats.mel_std
         return {
@@ -112,10 +113,10 @@ class Backbone(nn.Module):
         }
 
     def fuse(
-        self, embeddings: Mapping[str, Tensor], available: Bool[Tensor, "batch 3"]
+        self, encoded: Mapping[str, Encoded], available: Bool[Tensor, "batch 3"]
     ) -> Float[Tensor, "batch fused_dim"]:
         """Fusion of the modalities that are available."""
-        return self.fusion(embeddings, available)
+        return self.fusion(encoded, available)
 
     @torch.no_grad()
     def encode(
@@ -135,9 +136,10 @@ class Backbone(nn.Module):
             image=to_unit_range(batch.image[:, 0].to(device)),
             log_mel=self.log_mel(batch.waveform[:, 0].to(device)),
         )
-        embeddings = self.embed(inputs)
-        fused = self.fuse(embeddings, available.to(device))
-        return Embeddings(**embeddings, fused=fused, present=available.to(device))
+        encoded = self.embed(inputs)
+        fused = self.fuse(encoded, available.to(device))
+        pooled = {name: value.pooled for name, value in encoded.items()}
+        return Embeddings(**pooled, fused=fused, present=available.to(device))
 
     def preprocess(self) -> Preprocess:
         """The deterministic transform that makes this backbone's input."""

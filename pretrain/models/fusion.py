@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from pretrain.models.encoded import Encoded
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
@@ -45,17 +47,17 @@ class AttentionFusion(nn.Module):
 
     def forward(
         self,
-        embeddings: Mapping[str, Float[Tensor, "batch _"]],
+        encoded: Mapping[str, Encoded],
         available: Bool[Tensor, "batch modality"],
     ) -> Float[Tensor, "batch embed"]:
         """Fused embedding; zeros for a row with no modality at all.
 
         Args:
-            embeddings: By modality, in the order of the columns of ``available``.
+            encoded: By modality, in the order of the columns of ``available``.
             available: True where a modality of a row may be used.
         """
-        reduced = [self.reduce[name](value) for name, value in embeddings.items()]
-        scores = [self.score[name](value) for name, value in zip(embeddings, reduced, strict=True)]
+        reduced = [self.reduce[name](value.pooled) for name, value in encoded.items()]
+        scores = [self.score[name](value) for name, value in zip(encoded, reduced, strict=True)]
         logits = torch.cat(scores, dim=1).float()  # [batch, modality]
         # A large negative number, not -inf: a row without any modality must stay finite.
         weights = logits.masked_fill(~available, -1e9).softmax(1) * available

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
+from pretrain.models.encoded import Encoded
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig:
@@ -50,7 +52,7 @@ class VitImage(nn.Module):
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
-        self.embed_dim = config.width
+        self.embed_dim = self.token_dim = config.width
         self.model = ViTModel(
             ViTConfig(
                 hidden_size=config.width,
@@ -65,9 +67,10 @@ class VitImage(nn.Module):
             add_pooling_layer=False,
         )
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embed"]:
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Encoded:
         """Mean over patches, [CLS] left out."""
-        return self.model(pixel_values=image).last_hidden_state[:, 1:].mean(1)
+        patches = self.model(pixel_values=image).last_hidden_state[:, 1:]
+        return Encoded.of_whole(patches.mean(1), patches)
 
 
 class ResNetImage(nn.Module):
@@ -75,7 +78,7 @@ class ResNetImage(nn.Module):
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
-        self.embed_dim = config.width
+        self.embed_dim = self.token_dim = config.width
         stage = config.width // 8
         self.model = ResNetModel(
             ResNetConfig(
@@ -86,9 +89,11 @@ class ResNetImage(nn.Module):
             )
         )
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embed"]:
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Encoded:
         """Pooled features of the last stage."""
-        return self.model(pixel_values=image).pooler_output.flatten(1)
+        output = self.model(pixel_values=image)
+        places = output.last_hidden_state.flatten(2).transpose(1, 2)
+        return Encoded.of_whole(output.pooler_output.flatten(1), places)
 
 
 def build_image_encoder(config: ImageConfig) -> VitImage | ResNetImage:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
+
+from pretrain.models.encoded import Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class BertText(nn.Module):
 
     def __init__(self, config: TextConfig, vocab_size: int) -> None:
         super().__init__()
-        self.embed_dim = config.hidden_size
+        self.embed_dim = self.token_dim = config.hidden_size
         self.model = BertModel(
             BertConfig(
                 vocab_size=vocab_size,
@@ -64,11 +66,12 @@ class BertText(nn.Module):
 
     def forward(
         self, token_ids: Int64[Tensor, "batch token"], token_mask: Bool[Tensor, "batch token"]
-    ) -> Float[Tensor, "batch embed"]:
+    ) -> Encoded:
         """Mean of the token states under the mask; zeros for a text without tokens."""
         # A row without any token would make every attention weight undefined.
         attended = token_mask.clone()
         attended[:, 0] = True
         states = self.model(input_ids=token_ids, attention_mask=attended).last_hidden_state
         weights = token_mask.unsqueeze(-1).to(states.dtype)  # [batch, token, 1]
-        return (states * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+        pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+        return Encoded(pooled=pooled, tokens=states, token_mask=token_mask)

@@ -3,24 +3,7 @@
 An objective knows the backbone and its heads, not the optimizer, the ranks or the data.
 """
 
-from pretrain.objectives.byol import (
-    ByolConfig,
-    LossReport,
-    OnlineNetwork,
-    Projections,
-    TargetNetwork,
-    TermWeights,
-    available_pairs,
-    pair_names,
-)
+from pretrain.objectives.base import LossReport, Networks, Objective
+from pretrain.objectives.byol import Byol, ByolConfig
 
-__all__ = [
-    "ByolConfig",
-    "LossReport",
-    "OnlineNetwork",
-    "Projections",
-    "TargetNetwork",
-    "TermWeights",
-    "available_pairs",
-    "pair_names",
-]
+__all__ = ["Byol", "ByolConfig", "LossReport", "Networks", "Objective"]

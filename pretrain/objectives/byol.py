@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from data_sharding.schema import MODALITIES
 from pretrain.loss import all_pairs_loss
-from pretrain.models import Backbone, HeadConfig, MlpHead, Views
+from pretrain.models import Backbone, GroupedMlpHead, HeadConfig, MlpHead, Views
+from pretrain.objectives.base import FUSED, SOURCES, LossReport, Networks
 from pretrain.schedules import linear_ramp
 
-FUSED = "fused"
-SOURCES = (*MODALITIES, FUSED)
+PAIRS = (*product(MODALITIES, MODALITIES), (FUSED, FUSED))
+"""All directed pairs (predicting, predicted): 3 intra, 6 cross, then the fused one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,41 +45,54 @@ class ByolConfig:
     heads: HeadConfig = field(default_factory=HeadConfig)
 
     def __post_init__(self) -> None:
-        for name in ("intra_weight", "cross_weight", "fused_weight"):
+        weights = ("intra_weight", "cross_weight", "fused_weight")
+        for name in weights:
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"byol.{name} must not be negative, got {getattr(self, name)}")
+        if not any(getattr(self, name) for name in weights):
+            raise ValueError(f"byol: one of {', '.join(weights)} must be positive")
         for name in ("cross_start_fraction", "cross_ramp_fraction"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"byol.{name} must be in [0, 1], got {getattr(self, name)}")
 
 
-def pair_names() -> tuple[tuple[str, str], ...]:
-    """All directed pairs (predicting, predicted): 3 intra, 6 cross, then the fused one."""
-    return (*product(MODALITIES, MODALITIES), (FUSED, FUSED))
+class Byol:
+    """The objective; its ``weights`` are a pure function of the step."""
 
+    terms: tuple[str, ...] = tuple(
+        FUSED if a == FUSED else f"intra_{a}" if a == b else f"cross_{a}_{b}" for a, b in PAIRS
+    )
 
-@dataclass(frozen=True)
-class TermWeights:
-    """Weight of each directed pair in the total loss, in the order of `pair_names`."""
+    def __init__(self, config: ByolConfig) -> None:
+        self._config = config
 
-    by_pair: tuple[float, ...]
+    def networks(self, backbone: Backbone) -> Networks:
+        """The online network, and the target as its copy without predictors."""
+        online = OnlineNetwork(backbone, self._config.heads)
+        return Networks(online=online, target=TargetNetwork(online))
 
-    @classmethod
-    def at_step(cls, config: ByolConfig, step: int, total_steps: int) -> "TermWeights":
-        """The weights in force at optimizer step ``step``; they depend on nothing else."""
+    def weights(self, step: int, total_steps: int) -> tuple[float, ...]:
+        """Weight of each directed pair in the total loss, in the order of `PAIRS`."""
+        config = self._config
         start = round(config.cross_start_fraction * total_steps)
         ramp_steps = round(config.cross_ramp_fraction * total_steps)
-        cross = config.cross_weight * linear_ramp(step, start, ramp_steps)
         num = len(MODALITIES)
-        weights = []
-        for source, target in pair_names():
-            if source == FUSED:
-                weights.append(config.fused_weight)
-            elif source == target:
-                weights.append(config.intra_weight / num)
-            else:
-                weights.append(cross / (num * (num - 1)))
-        return cls(tuple(weights))
+        intra = config.intra_weight / num
+        cross = config.cross_weight * linear_ramp(step, start, ramp_steps) / (num * (num - 1))
+        return tuple(
+            config.fused_weight if a == FUSED else intra if a == b else cross for a, b in PAIRS
+        )
+
+    def available(self, views: Views) -> Float[Tensor, "term batch"]:
+        """1 where both modalities of a pair are there; the fused pair needs any one."""
+        return available_pairs(views.present)
+
+
+def available_pairs(present: Bool[Tensor, "batch 3"]) -> Float[Tensor, "pair batch"]:
+    """1 where a row has both sides of a pair."""
+    here = {name: present[:, index] for index, name in enumerate(MODALITIES)}
+    here[FUSED] = present.any(1)
+    return torch.stack([here[source] & here[target] for source, target in PAIRS]).float()
 
 
 @dataclass(frozen=True)
@@ -89,22 +103,6 @@ class Projections:
     features: dict[str, Float[Tensor, "view batch _"]]
 
 
-@dataclass(frozen=True)
-class LossReport:
-    """The loss to minimise, its terms, and what the health signals look at."""
-
-    loss: Float[Tensor, ""]
-    by_pair: Float[Tensor, " pair"]
-    online: Projections
-
-
-def available_pairs(present: Bool[Tensor, "batch 3"]) -> Float[Tensor, "pair batch"]:
-    """1 where both modalities of a pair are there; the fused pair needs any one."""
-    here = {name: present[:, index] for index, name in enumerate(MODALITIES)}
-    here[FUSED] = present.any(1)
-    return torch.stack([here[source] & here[target] for source, target in pair_names()]).float()
-
-
 def project(
     backbone: Backbone,
     projectors: nn.ModuleDict,
@@ -113,8 +111,9 @@ def project(
 ) -> Projections:
     """Both views through backbone and projectors; the encoders see them as one batch."""
     num_views, batch = views.token_ids.shape[:2]
-    embeddings = backbone.embed(views.flattened())
-    embeddings[FUSED] = backbone.fuse(embeddings, fusible.flatten(0, 1))
+    encoded = backbone.embed(views.flattened())
+    embeddings = {name: value.pooled for name, value in encoded.items()}
+    embeddings[FUSED] = backbone.fuse(encoded, fusible.flatten(0, 1))
     features = {name: value.unflatten(0, (num_views, batch)) for name, value in embeddings.items()}
     return Projections(
         by_source={name: projectors[name](value) for name, value in features.items()},
@@ -131,16 +130,14 @@ class OnlineNetwork(nn.Module):
         self.projectors = nn.ModuleDict(
             {name: MlpHead(backbone.embed_dims[name], heads) for name in SOURCES}
         )
-        self.predictors = nn.ModuleDict(
-            {f"{a}_to_{b}": MlpHead(heads.embed_dim, heads) for a, b in pair_names()}
-        )
+        self.predictors = GroupedMlpHead(len(PAIRS), heads.embed_dim, heads)
 
     def forward(
         self,
         views: Views,
         targets: dict[str, Float[Tensor, "view batch embed"]],
-        pair_scales: Float[Tensor, " pair"],
-        weights: TermWeights,
+        scales: Float[Tensor, " pair"],
+        weights: tuple[float, ...],
     ) -> LossReport:
         """Loss of some rows of a global batch.
 
@@ -150,19 +147,29 @@ class OnlineNetwork(nn.Module):
         Args:
             views: The two views of the rows.
             targets: The target network's projections of the same views.
-            pair_scales: Per pair, what turns the sum over available rows into this call's
-                share of the mean over the global batch.
+            scales: Per pair, what turns the sum over available rows into this call's share of
+                the mean over the global batch.
             weights: Weight of each pair.
         """
         online = project(self.backbone, self.projectors, views, views.subset)
-        predictions = torch.stack(
-            [self.predictors[f"{a}_to_{b}"](online.by_source[a]) for a, b in pair_names()]
-        )
-        projections = torch.stack([targets[b] for _, b in pair_names()])
-        rows = available_pairs(views.present) * pair_scales.unsqueeze(1)
+        predictions = self.predictors(torch.stack([online.by_source[a] for a, _ in PAIRS]))
+        projections = torch.stack([targets[b] for _, b in PAIRS])
+        rows = available_pairs(views.present) * scales.unsqueeze(1)
         by_pair = all_pairs_loss(predictions, projections, rows)
-        loss = (by_pair * by_pair.new_tensor(weights.by_pair)).sum()
-        return LossReport(loss=loss, by_pair=by_pair.detach(), online=online)
+        return LossReport(
+            loss=(by_pair * by_pair.new_tensor(weights)).sum(),
+            by_term=by_pair.detach(),
+            stages={
+                "encoder": _detached(online.features),
+                "projector": _detached(online.by_source),
+                "predictor": dict(zip(Byol.terms, predictions.detach(), strict=True)),
+                "target": targets,
+            },
+        )
+
+
+def _detached(by_source: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in by_source.items()}
 
 
 class TargetNetwork(nn.Module):

@@ -74,7 +74,7 @@ def test_a_resnet_gives_one_embedding_per_picture(backbone, sample_shards):
     from pretrain.models.image import build_image_encoder
 
     encoder = build_image_encoder(ImageConfig(encoder="resnet18", size_pixels=32, width=64))
-    assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, 64)
+    assert encoder(torch.rand(2, 3, 32, 32)).pooled.shape == (2, 64)
 
 
 def test_loading_a_backbone_needs_neither_deepspeed_nor_webdataset(backbone, tmp_path):

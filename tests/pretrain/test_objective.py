@@ -3,19 +3,13 @@ import torch
 import torch.nn.functional as F
 
 from data_sharding.stats import CorpusStats
-from pretrain.models import Backbone, HeadConfig, Views
-from pretrain.objectives import (
-    ByolConfig,
-    OnlineNetwork,
-    TargetNetwork,
-    TermWeights,
-    available_pairs,
-    pair_names,
-)
+from pretrain.models import Backbone, GroupedMlpHead, HeadConfig, MlpHead, Views
+from pretrain.objectives import Byol, ByolConfig
+from pretrain.objectives.byol import PAIRS, OnlineNetwork, TargetNetwork, available_pairs
 from tiny import tiny_backbone
 
 HEADS = HeadConfig(hidden_size=64, embed_dim=32, norm="layer")
-ALL = TermWeights(tuple([1.0] * len(pair_names())))
+ALL = tuple([1.0] * len(PAIRS))
 
 
 @pytest.fixture
@@ -58,9 +52,7 @@ def test_every_parameter_is_used_even_where_a_modality_is_missing_everywhere(onl
     report.loss.backward()
     assert all(p.grad is not None for p in online.parameters() if p.requires_grad)
     audio = [
-        value
-        for (a, b), value in zip(pair_names(), report.by_pair, strict=True)
-        if "audio" in (a, b)
+        value for (a, b), value in zip(PAIRS, report.by_term, strict=True) if "audio" in (a, b)
     ]
     assert all(value == 0.0 for value in audio)
 
@@ -71,9 +63,9 @@ def test_the_loss_equals_the_equations_pair_by_pair(online):
     views.subset[:, 0, 1] = False
     targets = TargetNetwork(online)(views)
     report = online(views, targets, scales(views.present), ALL)
-    for (a, b), value in zip(pair_names(), report.by_pair, strict=True):
+    for (a, b), term, value in zip(PAIRS, Byol.terms, report.by_term, strict=True):
         rows = slice(None) if "fused" in (a, b) or "image" not in (a, b) else slice(1, None)
-        q = online.predictors[f"{a}_to_{b}"](report.online.by_source[a])
+        q = report.stages["predictor"][term]
         expected = sum(
             (2 - 2 * F.cosine_similarity(q[v, rows], targets[b][1 - v, rows], dim=-1)).mean()
             for v in (0, 1)
@@ -117,21 +109,48 @@ def test_the_target_starts_as_the_online_network_without_predictors(online):
 
 
 def test_cross_terms_start_late_and_ramp_up():
-    config = ByolConfig(cross_start_fraction=0.1, cross_ramp_fraction=0.1)
-    cross = [
-        dict(zip(pair_names(), TermWeights.at_step(config, k, 100).by_pair, strict=True))[
-            "text", "image"
-        ]
-        for k in range(100)
-    ]
+    objective = Byol(ByolConfig(cross_start_fraction=0.1, cross_ramp_fraction=0.1))
+    place = objective.terms.index("cross_text_image")
+    cross = [objective.weights(step, 100)[place] for step in range(100)]
     assert cross[:10] == [0.0] * 10
     assert cross[20] == pytest.approx(1 / 6)
     assert cross == sorted(cross)
 
 
-def test_a_batch_normed_head_keeps_its_views_apart():
-    from pretrain.models import MlpHead
+def test_each_predictor_reads_only_the_source_of_its_own_pair(online):
+    views = some_views()
+    report = online(views, TargetNetwork(online)(views), scales(views.present), ALL)
+    moved = dict(report.stages["predictor"])
+    with torch.no_grad():
+        online.predictors.contract.bias[Byol.terms.index("cross_audio_text")] += 1.0
+    again = online(views, TargetNetwork(online)(views), scales(views.present), ALL)
+    changed = [
+        n for n, rows in again.stages["predictor"].items() if not torch.equal(rows, moved[n])
+    ]
+    assert changed == ["cross_audio_text"]
 
+
+def test_a_grouped_head_equals_its_heads_one_by_one():
+    config = HeadConfig(hidden_size=16, embed_dim=4)
+    together = GroupedMlpHead(3, 8, config)
+    rows = torch.randn(3, 2, 12, 8)
+    both = together(rows)
+    for group in range(3):
+        norm = torch.nn.BatchNorm1d(16, track_running_stats=False)
+        for view in (0, 1):
+            hidden = F.linear(rows[group, view], together.expand.weight[group].T)
+            hidden = norm(hidden + together.expand.bias[group]).relu()
+            alone = F.linear(hidden, together.contract.weight[group].T)
+            alone = alone + together.contract.bias[group]
+            torch.testing.assert_close(both[group, view], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="must be positive"):
+        ByolConfig(intra_weight=0.0, cross_weight=0.0, fused_weight=0.0)
+
+
+def test_a_batch_normed_head_keeps_its_views_apart():
     head = MlpHead(8, HeadConfig(hidden_size=16, embed_dim=4, norm="batch"))
     views = torch.randn(2, 32, 8)
     both, alone = head(views), head(views[:1])
