@@ -49,8 +49,8 @@ class Cheap:
     def __call__(self, sample: DecodedSample) -> SampleTensors:
         """Zeros, whatever the sample."""
         return SampleTensors(
-            token_ids=torch.zeros(16, dtype=torch.int64),
-            token_mask=torch.zeros(16, dtype=torch.bool),
+            token_ids=torch.zeros(2, 16, dtype=torch.int64),
+            token_mask=torch.zeros(2, 16, dtype=torch.bool),
             image=torch.zeros(2, 3, 16, 16, dtype=torch.uint8),
             waveform=torch.zeros(2, 256),
         )

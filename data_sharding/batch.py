@@ -1,7 +1,7 @@
 """TripleBatch: the type that leaves this package."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -25,6 +25,8 @@ class DecodedSample:
         waveform: Mono, at the decoder's sample rate, nominally in [-1, 1].
         text: The text that `token_ids` encodes.
         metadata: Content of the sample's JSON: ``id``, ``labels``, ``metadata``.
+        alternatives: Modality -> further token ids, pictures or waveforms of the same thing;
+            empty unless the decoder was asked for them.
     """
 
     key: str
@@ -35,6 +37,7 @@ class DecodedSample:
     waveform: Float32[Tensor, "time"] | None
     text: str | None
     metadata: Mapping[str, Any] | None
+    alternatives: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
 
     @property
     def present(self) -> tuple[bool, ...]:
@@ -46,8 +49,8 @@ class DecodedSample:
 class SampleTensors:
     """One sample cut to fixed shapes; zeros where its modality is missing."""
 
-    token_ids: Int64[Tensor, "token"]
-    token_mask: Bool[Tensor, "token"]
+    token_ids: Int64[Tensor, "view token"]
+    token_mask: Bool[Tensor, "view token"]
     image: UInt8[Tensor, "view 3 height width"]
     waveform: Float32[Tensor, "view time"]
 
@@ -69,7 +72,7 @@ class TripleBatch:
         keys: WebDataset key of each sample.
         sample_ids: Number of each sample in its shard set (or split).
         epochs: Epoch of each sample's lane.
-        token_ids: Token ids, padded by the transform.
+        token_ids: One or more texts' token ids, padded by the transform.
         token_mask: True at real tokens.
         image: One or more crops of each image, 0..255.
         waveform: One or more clips of each audio.
@@ -83,8 +86,8 @@ class TripleBatch:
     keys: tuple[str, ...]
     sample_ids: Int64[Tensor, "batch"]
     epochs: Int64[Tensor, "batch"]
-    token_ids: Int64[Tensor, "batch token"]
-    token_mask: Bool[Tensor, "batch token"]
+    token_ids: Int64[Tensor, "batch view token"]
+    token_mask: Bool[Tensor, "batch view token"]
     image: UInt8[Tensor, "batch view 3 height width"]
     waveform: Float32[Tensor, "batch view time"]
     present: Bool[Tensor, "batch 3"]

@@ -23,7 +23,15 @@ from torchaudio.transforms import Resample
 from torchvision.io import ImageReadMode
 
 from data_sharding.batch import DecodedSample
-from data_sharding.schema import PARTS, Buffer, DecodeError, RawSample
+from data_sharding.schema import (
+    ALTERNATIVES,
+    MAIN_PARTS,
+    PARTS,
+    Buffer,
+    DecodeError,
+    RawSample,
+    modality_of,
+)
 
 PILLOW_ERRORS = (
     OSError,
@@ -53,6 +61,10 @@ class DecodeConfig:
 
     max_seconds: float = 30.0
     """Only this much of a recording is read, from its start."""
+
+    alternatives: bool = False
+    """Whether a sample's alternatives are decoded as well, all of them; training's views draw
+    from them, evaluation does without."""
 
     def __post_init__(self) -> None:
         if self.sample_rate_hz < 1 or not self.max_seconds > 0.0:
@@ -178,11 +190,13 @@ class Decoder:
         Raises:
             DecodeError: A member is broken; the message names it.
         """
-        found = {PARTS[suffix]: suffix for suffix in raw.members if suffix in PARTS}
+        found = {PARTS[suffix]: suffix for suffix in PARTS if suffix in raw.members}
+        if not self.config.alternatives:
+            found = {part: suffix for part, suffix in found.items() if suffix in MAIN_PARTS}
         decoded: dict[str, Any] = {}
-        for modality, suffix in found.items():
+        for part, suffix in found.items():
             try:
-                decoded[modality] = self._decode_member(raw.members[suffix], suffix)
+                decoded[part] = self._decode_member(raw.members[suffix], suffix)
             except DecodeError as error:
                 raise DecodeError(f"{raw.key}.{suffix}: {error}") from error
         text = decoded.get("text")
@@ -195,16 +209,27 @@ class Decoder:
             waveform=decoded.get("audio"),
             text=text,
             metadata=decoded.get("card"),
+            alternatives=self._alternatives(decoded),
         )
+
+    def _alternatives(self, decoded: Mapping[str, Any]) -> dict[str, tuple[Tensor, ...]]:
+        """The decoded alternatives of each modality, in the order of their numbers."""
+        gathered: dict[str, tuple[Tensor, ...]] = {}
+        for part in ALTERNATIVES:
+            if part in decoded:
+                modality, content = modality_of(part), decoded[part]
+                tensor = self.tokenize(content) if modality == "text" else content
+                gathered[modality] = (*gathered.get(modality, ()), tensor)
+        return gathered
 
     def tokenize(self, text: str) -> Int64[Tensor, "token"]:
         """Token ids of `text` with [CLS] and [SEP]; not cut to a length."""
         return torch.tensor(self.tokenizer.encode(text).ids, dtype=torch.int64)
 
     def _decode_member(self, encoded: Buffer, suffix: str) -> str | Mapping[str, Any] | Tensor:
-        modality = PARTS[suffix]
+        modality, kind = modality_of(PARTS[suffix]), suffix.rpartition(".")[2]
         if modality == "image":
-            return decode_image(encoded, suffix)
+            return decode_image(encoded, kind)
         if modality == "audio":
             return decode_audio(encoded, self.config)
         try:

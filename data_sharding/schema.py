@@ -8,7 +8,7 @@ from typing import Any
 MODALITIES: tuple[str, ...] = ("text", "image", "audio")
 """The one canonical order; the columns of every ``present`` tensor follow it."""
 
-PARTS: Mapping[str, str] = {
+MAIN_PARTS: Mapping[str, str] = {
     "txt": "text",
     "jpg": "image",
     "png": "image",
@@ -19,10 +19,30 @@ PARTS: Mapping[str, str] = {
     "mp3": "audio",
     "json": "card",
 }
-"""Allow-list of tar member suffixes, in the order of writing -> the modality each one holds.
+"""Suffix of a tar member -> the modality it holds; ``card`` is the JSON (id, labels, metadata)."""
 
-``card`` is the sample's JSON (id, labels, metadata). Nothing else is ever decoded.
+MAX_ALTERNATIVES = 6
+"""Further texts, pictures or recordings of one thing that a sample may hold of each modality."""
+
+PARTS: Mapping[str, str] = {
+    **MAIN_PARTS,
+    **{
+        f"{place}.{suffix}": f"{modality}.{place}"
+        for place in range(1, MAX_ALTERNATIVES + 1)
+        for suffix, modality in MAIN_PARTS.items()
+        if modality in MODALITIES
+    },
+}
+"""Allow-list of tar member suffixes, in the order of writing -> what each one holds.
+
+``KEY.1.txt`` holds ``text.1``, the first alternative to ``KEY.txt``: a second caption, the same in
+another language. WebDataset gives it as the field ``1.txt``. Nothing else is ever decoded.
 """
+
+ALTERNATIVES: tuple[str, ...] = tuple(
+    f"{modality}.{place}" for modality in MODALITIES for place in range(1, MAX_ALTERNATIVES + 1)
+)
+"""Names of all alternatives: ``text.1``, ``text.2`` ... ``audio.6``."""
 
 ALIASES: Mapping[str, str] = {"jpeg": "jpg", "text": "txt", "caption": "txt", "oga": "ogg"}
 """Other names of the same parts in foreign tars; compared in lower case."""
@@ -103,6 +123,8 @@ class Record:
     split: str = DEFAULT_SPLIT
     labels: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    alternatives: Mapping[str, str | Medium] = field(default_factory=dict)
+    """Name of `ALTERNATIVES` -> a text in place, or a medium by reference."""
 
     def card(self) -> bytes:
         """The sample's JSON member: id, labels, metadata; the same bytes for the same values.
@@ -141,6 +163,19 @@ def canonical_json(content: object) -> bytes:
         content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
     )
     return text.encode("utf-8")
+
+
+def modality_of(part: str) -> str:
+    """The modality of a part, alternative or not: ``text.2`` -> ``text``."""
+    return part.partition(".")[0]
+
+
+def tidy_suffix(suffix: str) -> str:
+    """A suffix in lower case, other names of our kinds replaced: ``1.JPEG`` -> ``1.jpg``."""
+    lower = suffix.lower()
+    place, dot, kind = lower.rpartition(".")
+    renamed = place + dot + ALIASES.get(kind, kind)
+    return renamed if renamed in PARTS else lower
 
 
 def modalities_of(suffixes: Mapping[str, object]) -> tuple[str, ...]:

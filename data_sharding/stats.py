@@ -16,6 +16,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_sharding.checkpoint_tokenizer import checkpoint_tokenizer
 from data_sharding.decode import DecodeConfig, decode_audio, decode_image
 from data_sharding.durable import write_durably
 from data_sharding.logmel import LogMel, LogMelConfig
@@ -28,6 +29,7 @@ from data_sharding.schema import (
     DecodeError,
     SampleFault,
     ShardError,
+    modality_of,
 )
 from data_sharding.storage import is_remote
 from data_sharding.stream.source import open_stream
@@ -40,6 +42,7 @@ STATS_FOLDER = "stats"
 STATS_FILE = "stats.json"
 TOKENIZER_FILE = "tokenizer.json"
 MEDIA_SUFFIXES = tuple(name for name, part in PARTS.items() if part in ("image", "audio"))
+TEXT_SUFFIXES = tuple(name for name, part in PARTS.items() if modality_of(part) == "text")
 MIN_STD = 1e-3
 """A constant channel must not be blown up by its own scale."""
 
@@ -51,11 +54,16 @@ class StatsConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     """How texts are cut into word pieces."""
 
+    tokenizer: Path | None = None
+    """Take this tokenizer in place of learning one: the folder of a transformers checkpoint that a
+    text encoder is to start from, or its tokenizer.json or vocab.txt. `vocabulary` then counts for
+    nothing."""
+
     log_mel: LogMelConfig = field(default_factory=LogMelConfig)
     """Geometry of the spectrograms whose mean and deviation are measured."""
 
     max_texts: int = 1_000_000
-    """Texts to train the vocabulary on, spread evenly over the split."""
+    """Samples whose texts the vocabulary is trained on, spread evenly over the split."""
 
     max_media_samples: int = 20_000
     """Samples whose image and audio are decoded, spread evenly over the split."""
@@ -159,12 +167,13 @@ def compute_stats(
     Raises:
         ShardError: The location is none of both, has no such split, a shard cannot be had, or
             too many samples are bad.
-        ValueError: The location is remote and `out` is not given.
+        ValueError: The location is remote and `out` is not given; the tokenizer to take is none.
     """
     target = stats_folder(str(location), out)
+    taken = config.tokenizer and checkpoint_tokenizer(config.tokenizer)
     source = open_stream(location, split)
     reader = ShardReader(source.sets)
-    tokenizer = train_tokenizer(_texts(reader, config.max_texts), config.vocabulary)
+    tokenizer = taken or train_tokenizer(_texts(reader, config.max_texts), config.vocabulary)
     pixels, mels = _measure_media(reader, config)
     reader.close()
     image_mean, image_std = pixels.mean_and_std()
@@ -219,9 +228,8 @@ def _texts(reader: ShardReader, most: int) -> list[str]:
     texts = []
 
     def measure(sample_id: int) -> None:
-        raw = reader.read(sample_id, ("txt",))
-        if "txt" in raw.members:
-            texts.append(_decode_text(raw.members["txt"], raw.key))
+        raw = reader.read(sample_id, TEXT_SUFFIXES)
+        texts.extend(_decode_text(text, f"{raw.key}.{name}") for name, text in raw.members.items())
 
     _measured(reader, _spread(len(reader), most), "reading texts", measure)
     return texts
@@ -248,8 +256,8 @@ def _measure_media(reader: ShardReader, config: StatsConfig) -> tuple[Moments, M
     return pixels, mels
 
 
-def _decode_text(encoded: Buffer, key: str) -> str:
-    """The text of a sample's ``txt``.
+def _decode_text(encoded: Buffer, name: str) -> str:
+    """The text of a member.
 
     Raises:
         DecodeError: It is not UTF-8; the message names the member as `Decoder.decode` does.
@@ -257,7 +265,7 @@ def _decode_text(encoded: Buffer, key: str) -> str:
     try:
         return bytes(encoded).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DecodeError(f"{key}.txt: not UTF-8: {error}") from error
+        raise DecodeError(f"{name}: not UTF-8: {error}") from error
 
 
 def _log_mel_values(waveform: Float[Tensor, "time"], log_mel: LogMel) -> Float[Tensor, "1 value"]:

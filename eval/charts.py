@@ -61,7 +61,9 @@ def draw_lines(chart: LineChart) -> Markup:
     if not series:
         return Markup('<p class="empty">Nothing was logged.</p>')
     across, up = _scales(chart, series)
-    parts = [_bands(chart.bands, up), _grid(across, up), _labels(chart.bands, up)]
+    # A band far from the data does not stretch the axis: the curve is what is looked at.
+    bands = [band for band in chart.bands if band.low < up.high and band.high > up.low]
+    parts = [_bands(bands, up), _grid(across, up), _labels(bands, up)]
     for place, (name, points) in enumerate(series.items()):
         parts.append(_line(name, points, place, (across, up)))
     return _svg(chart.title, parts, HEIGHT)
@@ -92,7 +94,6 @@ def short(value: float) -> str:
 def _scales(chart: LineChart, series: Mapping[str, Points]) -> tuple[Scale, Scale]:
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]
-    ys += [band.low for band in chart.bands if band.kind == "bad"]
     low, high = (min(0.0, *ys) if chart.from_zero else min(ys)), max(ys)
     if high - low < 1e-12:
         low, high = low - max(abs(low), 1e-6) * 0.5, high + max(abs(high), 1e-6) * 0.5

@@ -5,48 +5,19 @@ floor costs a forward pass and no second read of the shards.
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32
 from torch import nn
 
 from data_sharding.batch import TripleBatch
-from data_sharding.manifest import ShardSet
-from data_sharding.progress import track
-from data_sharding.schema import MODALITIES
-from data_sharding.stream.evaluation import evaluation_pass
-from data_sharding.stream.order import Slice
-from eval.card import Task, TaskCard
+from eval.card import Task
+from eval.representations import SUBSETS, represent
+from eval.samples import Reader, TaskSamples, read_samples, task_batches
 from pretrain.models import Backbone
-
-SUBSETS: tuple[str, ...] = (*MODALITIES, "fused")
-"""Representations that are probed; ``fused`` reads whatever modalities a sample has."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskSamples:
-    """The labelled samples of a task, in the order of the shards; the same for every backbone."""
-
-    ids: tuple[str, ...]
-    labels: Int64[np.ndarray, "sample"]
-    """Place of each label in the card's classes."""
-    groups: tuple[str, ...]
-    num_testable: int
-    """So many, the first ones, are split; the others are only trained on."""
-    present: Bool[np.ndarray, "sample 3"]
-    texts: tuple[str | None, ...]
-    num_unlabelled: int
-    """Samples left out because they carry no label."""
-
-    def has(self, subset: str) -> Bool[np.ndarray, "sample"]:
-        """Samples that a subset can be read from: the modality is there, or for fused any is."""
-        if subset == "fused":
-            return np.asarray(self.present.any(axis=1))
-        return self.present[:, MODALITIES.index(subset)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,47 +31,32 @@ class Features:
 
 
 def extract_features(
-    backbones: Mapping[str, Backbone], task: Task, batch_size: int = 64
+    backbones: Mapping[str, Backbone],
+    task: Task,
+    batch_size: int = 64,
+    names: Sequence[str] = SUBSETS,
 ) -> tuple[TaskSamples, dict[str, Features]]:
     """Read the task once and encode every labelled sample with every backbone.
 
-    All backbones must share one preprocessing (those of `Backbone.random_like` do).
+    ``names`` are the representations to read, see `eval.representations`. All backbones must
+    share one preprocessing (those of `Backbone.random_like` do).
 
     Raises:
         ValueError: No labelled sample, an unknown label, a sample without its group, an id in two
-            groups, or features that are not finite.
+            groups, features that are not finite, or backbones that preprocess differently.
     """
-    models = list(backbones.values())
+    if len({preprocessing_digest(model) for model in backbones.values()}) != 1:
+        raise ValueError(f"backbones {', '.join(backbones)} need different preprocessing")
     digests = {name: parameters_digest(model) for name, model in backbones.items()}
-    rows = _Rows(task.card)
-    outputs: dict[str, dict[str, list[np.ndarray]]] = {
-        name: {subset: [] for subset in SUBSETS} for name in backbones
-    }
-    for shards in task.parts:
-        for batch in task_batches(models[0], shards, batch_size):
-            labelled = rows.take(batch)
-            for name, model in backbones.items():
-                for subset, values in _encode(model.eval(), batch).items():
-                    outputs[name][subset].append(values[labelled])
-        rows.end_part()
-    samples = rows.finish()
+    readers = {name: _reader(model.eval(), names) for name, model in backbones.items()}
+    samples, outputs = read_samples(next(iter(backbones.values())), task, batch_size, readers)
     features: dict[str, Features] = {}
     for name, model in backbones.items():
         if parameters_digest(model) != digests[name]:
             raise AssertionError(f"backbone {name} changed while features were read")
-        by_subset = {subset: np.concatenate(parts) for subset, parts in outputs[name].items()}
-        _refuse_non_finite(by_subset, samples, name)
-        features[name] = Features(by_subset=by_subset, parameters_sha256=digests[name])
+        _refuse_non_finite(outputs[name], samples, name)
+        features[name] = Features(by_subset=outputs[name], parameters_sha256=digests[name])
     return samples, features
-
-
-def task_batches(backbone: Backbone, shards: ShardSet, batch_size: int) -> Iterator[TripleBatch]:
-    """Preprocessed batches of a part of a task, in order, with a progress bar on a terminal."""
-    part = Slice(global_batch=batch_size)
-    batches = evaluation_pass(shards, backbone.decoder(), backbone.preprocess(), part)
-    total = -(-shards.num_samples // batch_size)
-    for batch in track(batches, "features, batches", total):
-        yield batch.slice(0, int(batch.valid.sum()))  # what fills the last batch comes last
 
 
 def recompute_batch_norm(backbones: Sequence[Backbone], task: Task, batch_size: int = 64) -> None:
@@ -124,6 +80,12 @@ def recompute_batch_norm(backbones: Sequence[Backbone], task: Task, batch_size: 
         backbone.eval()
 
 
+def preprocessing_digest(backbone: Backbone) -> str:
+    """sha256 over all that decides what a backbone's decoder and preprocessing make of bytes."""
+    described = f"{backbone.preprocess().config} {backbone.stats.log_mel.sample_rate_hz} "
+    return hashlib.sha256(described.encode() + backbone.tokenizer_file.read_bytes()).hexdigest()
+
+
 def parameters_digest(model: nn.Module) -> str:
     """sha256 over names and bytes of all parameters and buffers."""
     digest = hashlib.sha256()
@@ -133,89 +95,12 @@ def parameters_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class _Rows:
-    """Collects what is known of each labelled sample, and checks it."""
+def _reader(backbone: Backbone, names: Sequence[str]) -> Reader:
+    def read(batch: TripleBatch) -> dict[str, Float32[np.ndarray, "batch _"]]:
+        values = represent(backbone, batch, names)
+        return {name: value.float().cpu().numpy() for name, value in values.items()}
 
-    def __init__(self, card: TaskCard) -> None:
-        self.card = card
-        self.place = {name: index for index, name in enumerate(card.classes)}
-        self.ids: list[str] = []
-        self.labels: list[int] = []
-        self.groups: list[str] = []
-        self.texts: list[str | None] = []
-        self.present: list[np.ndarray] = []
-        self.num_unlabelled = 0
-        self.ends: list[int] = []
-
-    def take(self, batch: TripleBatch) -> Int64[np.ndarray, "labelled"]:
-        """Note the batch's labelled samples; returns their rows in the batch."""
-        kept: list[int] = []
-        for row, record in enumerate(batch.metadata):
-            label = record.get("labels", {}).get(self.card.label_key)
-            if label is None or label == "":
-                self.num_unlabelled += 1
-                continue
-            self._append(str(record.get("id", batch.keys[row])), str(label), record)
-            self.texts.append(batch.texts[row])
-            kept.append(row)
-        self.present.append(batch.present.cpu().numpy()[kept])
-        return np.array(kept, dtype=np.int64)
-
-    def end_part(self) -> None:
-        """Note that what follows is another part of the task."""
-        self.ends.append(len(self.labels))
-
-    def _append(self, sample_id: str, label: str, record: Mapping[str, object]) -> None:
-        if label not in self.place:
-            raise ValueError(
-                f"task {self.card.name}: sample {sample_id!r} has the label {label!r}, which is "
-                f"none of {self.card.classes}"
-            )
-        self.ids.append(sample_id)
-        self.labels.append(self.place[label])
-        self.groups.append(self._group_of(sample_id, record))
-
-    def _group_of(self, sample_id: str, record: Mapping[str, object]) -> str:
-        if self.card.group_key is None:
-            return sample_id
-        metadata = record.get("metadata")
-        group = metadata.get(self.card.group_key) if isinstance(metadata, Mapping) else None
-        if group is None or group == "":
-            raise ValueError(
-                f"task {self.card.name}: sample {sample_id!r} lacks metadata."
-                f"{self.card.group_key}, its group"
-            )
-        return str(group)
-
-    def finish(self) -> TaskSamples:
-        """All samples, checked: some are labelled, and no id lies in two groups."""
-        if not self.labels:
-            raise ValueError(
-                f"task {self.card.name}: no sample carries labels.{self.card.label_key}"
-            )
-        pairs = Counter(sample_id for sample_id, _ in set(zip(self.ids, self.groups, strict=True)))
-        torn = sorted(sample_id for sample_id, count in pairs.items() if count > 1)
-        if torn:
-            raise ValueError(
-                f"task {self.card.name}: {len(torn)} ids lie in more than one group, so one sample "
-                f"could be trained on and tested: {torn[:5]}"
-            )
-        return TaskSamples(
-            ids=tuple(self.ids),
-            labels=np.array(self.labels, dtype=np.int64),
-            groups=tuple(self.groups),
-            num_testable=self.ends[0],
-            present=np.concatenate(self.present),
-            texts=tuple(self.texts),
-            num_unlabelled=self.num_unlabelled,
-        )
-
-
-def _encode(backbone: Backbone, batch: TripleBatch) -> dict[str, Float32[np.ndarray, "batch _"]]:
-    embeddings = backbone.encode(batch)
-    return {
-        subset: getattr(embeddings, subset).detach().float().cpu().numpy() for subset in SUBSETS
-    }
+    return read
 
 
 def _refuse_non_finite(

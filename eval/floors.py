@@ -1,11 +1,13 @@
 """What a score must be seen beside: majority class, shuffled labels, and n-grams for text."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from eval.linear_probe import (
     LinearProbeConfig,
@@ -18,7 +20,7 @@ from eval.linear_probe import (
     regularisation_path,
 )
 from eval.metrics import Scores, score
-from eval.splits import refuse_leakage
+from eval.splits import Split, refuse_leakage
 
 TFIDF_GRID_FACTOR = 1e3
 """A TF-IDF row has length 1, a standardised one sqrt(dim): the grid of C moves up with it."""
@@ -45,6 +47,16 @@ def shuffled_split(
     return probe_split(features, problem, learned)
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnitRowsFit:
+    """A classifier of rows of about unit length."""
+
+    model: LogisticRegression
+    inverse_regularisation: float
+    """The C that validation chose."""
+    num_unconverged: int
+
+
 def tfidf_split(texts: Sequence[str], problem: SplitProblem) -> SplitResult:
     """Logistic regression on TF-IDF of character n-grams within words (1 to 4, any script).
 
@@ -53,26 +65,44 @@ def tfidf_split(texts: Sequence[str], problem: SplitProblem) -> SplitResult:
     Raises:
         ValueError: As `probe_split`; or no training text holds a character.
     """
+    rows, test = tfidf_rows(texts, problem.split), problem.split.test
+    fitted = fit_unit_rows(rows, problem)
+    predicted = predict(fitted.model, csr_matrix(rows[test]))
+    return SplitResult(
+        scores=score(problem.labels[test], predicted, problem.num_classes),
+        inverse_regularisation=fitted.inverse_regularisation,
+        num_unconverged=fitted.num_unconverged,
+    )
+
+
+def tfidf_rows(texts: Sequence[str], split: Split) -> csr_matrix:
+    """TF-IDF of all texts; vocabulary and weights come from the training part."""
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
+    vectorizer.fit([texts[row] for row in split.train])
+    return csr_matrix(vectorizer.transform(texts))
+
+
+def fit_unit_rows(rows: csr_matrix, problem: SplitProblem) -> UnitRowsFit:
+    """Fit rows of about unit length on the training part; the C comes from validation.
+
+    Raises:
+        ValueError: As `probe_split`.
+    """
     split, labels, classes = problem.split, problem.labels, problem.num_classes
     refuse_leakage(split, problem.groups)
     refuse_absent_classes(labels[split.train], classes)
-    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
-    train = csr_matrix(vectorizer.fit_transform([texts[row] for row in split.train]))
     grid = LinearProbeConfig(
         inverse_regularisation=tuple(
             TFIDF_GRID_FACTOR * value for value in problem.config.inverse_regularisation
         ),
         max_iterations=problem.config.max_iterations,
     )
-    path = regularisation_path(train, labels[split.train], grid)
-    known = csr_matrix(vectorizer.transform([texts[row] for row in split.validation]))
-    unseen = csr_matrix(vectorizer.transform([texts[row] for row in split.test]))
-    truth = labels[split.validation]
+    path = regularisation_path(csr_matrix(rows[split.train]), labels[split.train], grid)
+    known, truth = csr_matrix(rows[split.validation]), labels[split.validation]
     marks = [score(truth, predict(model, known), classes).macro_f1 for model in path]
     best = int(np.argmax(marks))
-    predicted = predict(path[best], unseen)
-    return SplitResult(
-        scores=score(labels[split.test], predicted, classes),
+    return UnitRowsFit(
+        model=path[best],
         inverse_regularisation=grid.inverse_regularisation[best],
         num_unconverged=count_unconverged(path),
     )

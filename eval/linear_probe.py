@@ -1,8 +1,8 @@
 """Linear probe: logistic regression on standardised frozen features.
 
 The order of the hands: `fit_probe` is given the training and the validation part and nothing
-else, so nothing can be selected or normalised on test; `probe_split` is the one function that
-reads the test part, once.
+else, so nothing can be selected or normalised on test; `probe_split` is the one function here
+that reads the test part, once.
 """
 
 import warnings
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from scipy.linalg import LinAlgWarning
 from scipy.sparse import csr_matrix
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -60,9 +61,14 @@ class FittedProbe:
 
     def predict(self, features: Matrix) -> Labels:
         """Class of each row."""
-        scaled = np.asarray(self.scaler.transform(features))
-        logits = scaled @ self.weight.T + self.bias  # [row, class]
-        return np.argmax(logits, axis=1).astype(np.int64)
+        return np.argmax(self._logits(features), axis=1).astype(np.int64)
+
+    def probabilities(self, features: Matrix) -> Float[np.ndarray, "row class"]:
+        """Softmax of the classifier's logits."""
+        return np.asarray(softmax(self._logits(features), axis=1))
+
+    def _logits(self, features: Matrix) -> Float[np.ndarray, "row class"]:
+        return np.asarray(self.scaler.transform(features)) @ self.weight.T + self.bias
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,19 +138,26 @@ def probe_split(
     Raises:
         ValueError: A group in two parts, an empty part, or a class without a training row.
     """
+    fitted = fit_split(features, problem, learned)
+    test = problem.split.test
+    return SplitResult(
+        scores=score(problem.labels[test], fitted.predict(features[test]), problem.num_classes),
+        inverse_regularisation=fitted.inverse_regularisation,
+        num_unconverged=fitted.num_unconverged,
+    )
+
+
+def fit_split(
+    features: Matrix, problem: SplitProblem, learned: Labels | None = None
+) -> FittedProbe:
+    """Fit on the training and validation part of a split; arguments and errors of `probe_split`."""
     split, taught = problem.split, problem.labels if learned is None else learned
     refuse_leakage(split, problem.groups)
-    fitted = fit_probe(
+    return fit_probe(
         (features[split.train], taught[split.train]),
         (features[split.validation], taught[split.validation]),
         problem.num_classes,
         problem.config,
-    )
-    predicted = fitted.predict(features[split.test])
-    return SplitResult(
-        scores=score(problem.labels[split.test], predicted, problem.num_classes),
-        inverse_regularisation=fitted.inverse_regularisation,
-        num_unconverged=fitted.num_unconverged,
     )
 
 

@@ -1,26 +1,22 @@
 """Probe a checkpoint on a task: frozen features, linear probe, floors, one report."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
 from eval.card import Task
-from eval.features import (
-    SUBSETS,
-    Features,
-    TaskSamples,
-    extract_features,
-    recompute_batch_norm,
-)
+from eval.features import Features, extract_features, recompute_batch_norm
 from eval.linear_probe import LinearProbeConfig, SplitProblem
 from eval.probe_report import ProbeReport, SubsetReport, report_from_json
+from eval.problems import Rows, split_problems, task_splits, usable
 from eval.records import read_json, write_json
-from eval.splits import Split, SplitConfig, group_splits, refuse_leakage
+from eval.representations import SUBSETS, refuse_unknown
+from eval.samples import TaskSamples
+from eval.splits import SplitConfig
 from eval.subset_probe import SubsetInput, probe_subset
 from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from pretrain.models import Backbone
@@ -40,8 +36,19 @@ class ProbeConfig:
     """Samples of one forward pass."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where features are made; `auto` takes a GPU when there is one."""
+    representations: tuple[str, ...] = SUBSETS
+    """What is probed: `text`, `image`, `audio`, `fused` (whatever a sample has), or the fusion of
+    exactly some modalities: `fused_text`, `fused_text_image`, ..."""
+    rows: Rows = "own"
+    """`own`: each is probed on all samples that it can be read from; `shared`: only on samples
+    that have every modality of the task, so that representations can be compared."""
+    fit_workers: int = 1
+    """Processes that fit classifiers where many backbones are probed at once."""
 
     def __post_init__(self) -> None:
+        refuse_unknown(self.representations, "probe.representations")
+        if self.fit_workers < 1:
+            raise ValueError(f"probe.fit_workers must be at least 1, got {self.fit_workers}")
         if self.num_random_backbones < 1:
             raise ValueError(
                 f"probe.num_random_backbones must be at least 1, got {self.num_random_backbones}"
@@ -67,11 +74,12 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
         return known
     samples, features = _read_features(checkpoint, task, config)
     splits = task_splits(samples, config.splits)
-    readable = [subset for subset in SUBSETS if samples.has(subset).any()]
+    used = {name: usable(name, task, samples, config.rows) for name in config.representations}
+    readable = [name for name, mask in used.items() if mask.any()]
     subsets: dict[str, SubsetReport] = {}
     with threadpool_limits(1):  # many small fits: threads cost up to 60 times what they give
         for subset in readable:
-            problems = _problems(subset, task, samples, splits, config.linear)
+            problems = split_problems(task, samples, splits, config.linear, (subset, used[subset]))
             subsets[subset] = probe_subset(_subset_input(subset, task, samples, features, problems))
     report = ProbeReport(
         task=_plain(task.card.to_json()),
@@ -81,29 +89,12 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
         subsets=subsets,
         missing={
             subset: f"no labelled sample of {task.name} has {subset}"
-            for subset in SUBSETS
+            for subset in used
             if subset not in readable
         },
     )
     write_json(path, report.to_json())
     return report
-
-
-def task_splits(samples: TaskSamples, config: SplitConfig) -> tuple[Split, ...]:
-    """Splits of the testable samples; the others join every training part.
-
-    Raises:
-        ValueError: see `group_splits`; or a group lies among both kinds of samples.
-    """
-    count = samples.num_testable
-    only_trained_on = np.arange(count, len(samples.labels))
-    splits = tuple(
-        replace(split, train=np.concatenate([split.train, only_trained_on]))
-        for split in group_splits(samples.labels[:count], samples.groups[:count], config)
-    )
-    for split in splits:
-        refuse_leakage(split, samples.groups)
-    return splits
 
 
 def report_path(checkpoint: Checkpoint, task: Task) -> Path:
@@ -112,9 +103,15 @@ def report_path(checkpoint: Checkpoint, task: Task) -> Path:
 
 
 def describe_protocol(config: ProbeConfig) -> dict[str, Any]:
-    """All that must be equal for two reports to be compared; the device is left out."""
+    """All that must be equal for two reports to be compared; the device is left out.
+
+    What is probed is told where it is not the usual: older reports do not have it.
+    """
+    usual = config.representations == SUBSETS and config.rows == "own"
+    chosen = {} if usual else {"representations": config.representations, "rows": config.rows}
     return _plain(
-        {
+        chosen
+        | {
             "splits": asdict(config.splits),
             "linear": asdict(config.linear),
             "num_random_backbones": config.num_random_backbones,
@@ -192,35 +189,7 @@ def _read_features(
     }
     recompute_batch_norm(list(fresh.values()), task, config.batch_size)
     backbones = {PRETRAINED: Backbone.load(checkpoint.backbone).to(device), **fresh}
-    return extract_features(backbones, task, config.batch_size)
-
-
-def _problems(
-    subset: str,
-    task: Task,
-    samples: TaskSamples,
-    splits: tuple[Split, ...],
-    linear: LinearProbeConfig,
-) -> list[SplitProblem]:
-    """The task's splits, without the samples that lack the modality."""
-    mask, classes = samples.has(subset), task.card.classes
-    absent = sorted({*range(len(classes))} - set(samples.labels[mask].tolist()))
-    if absent:
-        raise ValueError(
-            f"task {task.name}: no labelled sample with {subset} is "
-            f"{', '.join(repr(classes[place]) for place in absent)}; the label set is fixed, so "
-            "every class needs samples"
-        )
-    return [
-        SplitProblem(
-            labels=samples.labels,
-            groups=samples.groups,
-            split=split.restricted_to(mask),
-            num_classes=len(classes),
-            config=linear,
-        )
-        for split in splits
-    ]
+    return extract_features(backbones, task, config.batch_size, config.representations)
 
 
 def _subset_input(

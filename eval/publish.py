@@ -23,6 +23,7 @@ from eval.release_checks import (
     verify_checksums,
 )
 from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from pretrain.health.verdict import load_verdict
 from pretrain.models import Backbone
 from pretrain.models.export import export_transformers
 
@@ -38,6 +39,8 @@ class PublishConfig:
     """Name on the model card."""
     overwrite: bool = False
     """Replace another published backbone at the same place. Other folders are never replaced."""
+    allow_unfit: bool = False
+    """Publish a checkpoint whose run had collapsed when it was written."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", self.licence):
@@ -63,12 +66,14 @@ def publish(checkpoint: Checkpoint, out: Path, config: PublishConfig) -> Path:
         ``out``.
 
     Raises:
-        ValueError: ``out`` holds something else; non-finite weights; a file that may hold a
-            pickle; the result does not load as it should. Nothing is written.
+        ValueError: ``out`` holds something else; the run had collapsed; non-finite weights; a file
+            that may hold a pickle; the result does not load as it should. Nothing is written.
         CheckpointError: The checkpoint is not whole, or changed since it was opened.
     """
     _refuse_foreign_content(out)
     _check_unchanged(checkpoint)
+    if not config.allow_unfit:
+        _refuse_unfit(checkpoint)
     refuse_pickles(checkpoint.backbone)
     refuse_non_finite(checkpoint.backbone)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +143,16 @@ def _check_unchanged(checkpoint: Checkpoint) -> None:
     if found != checkpoint.digest:
         raise CheckpointError(
             f"{checkpoint.folder}: replaced since it was opened; name it again to publish it"
+        )
+
+
+def _refuse_unfit(checkpoint: Checkpoint) -> None:
+    """A checkpoint of before there were verdicts has none, and is not refused."""
+    verdict = load_verdict(checkpoint.folder)
+    if verdict is not None and not verdict.fit_to_publish:
+        raise ValueError(
+            f"{checkpoint.folder}: unfit to publish, the run had collapsed: "
+            f"{verdict.sentences()[0]} To publish it all the same: --allow-unfit"
         )
 
 

@@ -1,38 +1,34 @@
 """The run as one HTML page: self-contained, for a phone and a desk, in light and dark."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from data_sharding.schema import MODALITIES
-from eval.charts import Band, LineChart, Mark, Points, draw_forest, draw_lines
+from eval.chapters import Panel, chapters, make_panel, ordered
+from eval.charts import Mark, Points, draw_forest
 from eval.comparison import Summary
 from eval.probe_report import ProbeReport, SubsetReport, percent
 from eval.records import flatten, write_text
 from eval.run_record import RunRecord, read_run
+from pretrain.metrics import guide
 
 TEMPLATES = Path(__file__).parent / "templates"
-ORDER = (*MODALITIES, "fused")
 FLOORS = {
     "majority": "majority class",
     "shuffled": "shuffled labels",
     "tfidf": "TF-IDF",
     "random": "random weights",
 }
-COLLAPSED_BELOW = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Panel:
-    """A chart with its heading, legend and reading aid."""
-
-    title: str
-    note: str
-    names: tuple[str, ...]
-    svg: Markup
+TRAINING = (guide.LOSSES, guide.SCHEDULES, guide.SCORES, guide.DATA)
+HEALTH = (guide.COLLAPSE, guide.ALIGNMENT, guide.WEIGHTS, guide.GRADIENTS)
+VERDICTS = {
+    "healthy": "Healthy: no rule found anything at the last look.",
+    "warned": "Warned: something deserves a look.",
+    "collapsed": "Collapsed: these weights are unfit to publish.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +68,9 @@ def render(record: RunRecord) -> str:
         style=Markup(style),
         facts=_facts(record),
         tasks=_tasks(record.probes),
-        training=_training_panels(record),
-        health=_health_panels(record),
+        training=chapters(TRAINING, record.metrics),
+        health=chapters(HEALTH, record.metrics),
+        verdicts=VERDICTS,
         config=flatten(record.config),
         percent=percent,
         floors=FLOORS,
@@ -95,6 +92,8 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         middle = sorted(value for _, value in speed)[len(speed) // 2]
         facts.append(("samples per second", f"{middle:,.0f}"))
     facts.append(("checkpoints", str(len(record.checkpoints))))
+    if record.health is not None:
+        facts.append(("health", record.health.verdict.state))
     return facts
 
 
@@ -158,82 +157,7 @@ def _over_time(reports: Sequence[ProbeReport], metric: str) -> Panel:
         for name, part in report.subsets.items():
             point = (float(report.checkpoint["step"]), 100 * part.pretrained.metrics[metric].mean)
             series.setdefault(name, []).append(point)
-    return _panel("Score over checkpoints", "in percent, by optimizer step", _ordered(series))
-
-
-def _training_panels(record: RunRecord) -> list[Panel]:
-    terms = {name: points for name, points in record.metrics.items() if name.startswith("loss/")}
-    total = {key.removeprefix("loss/"): terms[key] for key in ("loss/total",) if key in terms}
-    panels = [_panel("Total loss", "weighted sum of all terms", total)]
-    within = _stripped(terms, "loss/intra_")
-    if "loss/fused" in terms:
-        within["fused"] = terms["loss/fused"]
-    panels.append(
-        _panel("Within a modality", "0 is perfect agreement of both views", _ordered(within))
-    )
-    across = {name.replace("_", " → "): v for name, v in _stripped(terms, "loss/cross_").items()}
-    if across:
-        panels.append(_panel("Across modalities", "one predictor for each direction", across))
-    tau = _first(record, "schedule/tau", "tau")
-    rate = _first(record, "schedule/learning_rate", "lr")
-    if tau:
-        note = "share of the old target kept at each step"
-        panels.append(_panel("Target pace τ", note, {"tau": tau}, from_zero=False))
-    if rate:
-        panels.append(_panel("Learning rate", "of the online network", {"rate": rate}))
-    gradient = _first(record, "gradient/norm")
-    if gradient:
-        panels.append(_panel("Gradient norm", "before clipping", {"norm": gradient}))
-    return panels
-
-
-def _health_panels(record: RunRecord) -> list[Panel]:
-    panels = []
-    bands = (
-        Band(low=0.0, high=COLLAPSED_BELOW, kind="bad", label="collapsed below 0.1"),
-        Band(low=0.6, high=1.0, kind="good", label="healthy"),
-    )
-    for stage, title in (("projector", "Spread of projections"), ("encoder", "Spread of features")):
-        series = _stripped(record.metrics, f"health/std_{stage}_")
-        if stage == "projector":
-            series |= _stripped(record.metrics, "std/")
-        if series:
-            note = "std of unit vectors times √dim: 1 is even in all directions, 0 a single point"
-            panels.append(_panel(title, note, _ordered(series), bands=bands))
-    ranks = _stripped(record.metrics, "health/rank_projector_")
-    if ranks:
-        note = "RankMe: how many directions are used; bounded by the rows of a batch"
-        panels.append(_panel("Effective rank", note, _ordered(ranks)))
-    return panels
-
-
-def _panel(
-    title: str,
-    note: str,
-    series: Mapping[str, Points],
-    bands: Sequence[Band] = (),
-    from_zero: bool = True,
-) -> Panel:
-    chart = LineChart(title=title, series=series, bands=bands, from_zero=from_zero)
-    return Panel(title=title, note=note, names=tuple(series), svg=draw_lines(chart))
-
-
-def _stripped(
-    series: Mapping[str, Points], prefix: str, only: str | None = None
-) -> dict[str, Points]:
-    """Series whose name starts with a prefix, without it."""
-    found = {
-        name.removeprefix(prefix): points
-        for name, points in series.items()
-        if name.startswith(prefix)
-    }
-    return found if only is None else {name: found[name] for name in found if name == only}
-
-
-def _ordered(series: Mapping[str, Points]) -> dict[str, Points]:
-    """Modalities in their one order, then the rest."""
-    known = [name for name in ORDER if name in series]
-    return {name: series[name] for name in [*known, *sorted(set(series) - set(known))]}
+    return make_panel("Score over checkpoints", "in percent, by optimizer step", ordered(series))
 
 
 def _first(record: RunRecord, *names: str) -> Points | None:

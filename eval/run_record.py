@@ -9,6 +9,7 @@ from typing import Any
 
 from eval.probe_report import ProbeReport, report_from_json
 from eval.records import read_json
+from pretrain.health.verdict import Verdict, verdict_from_json
 
 _IMAGE_URI = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
 
@@ -27,6 +28,15 @@ class SampleViews:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HealthRecord:
+    """The verdict of the last look, and what was found when."""
+
+    verdict: Verdict
+    history: tuple[tuple[int, str], ...]
+    """(step, sentence), ascending; a finding is told when it is new."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """All that the report shows."""
 
@@ -38,6 +48,8 @@ class RunRecord:
     """By task, then by step."""
     views: tuple[SampleViews, ...]
     checkpoints: tuple[str, ...]
+    health: HealthRecord | None
+    """What the rules found; None where the run has no ``health.jsonl``."""
     num_broken_lines: int
     """Lines of ``metrics.jsonl`` that are no JSON object with a step."""
 
@@ -63,6 +75,7 @@ def read_run(run: Path) -> RunRecord:
         checkpoints=tuple(
             path.parent.name for path in sorted(run.glob("checkpoints/step-*/COMPLETE"))
         ),
+        health=_read_health(run / "health.jsonl"),
         num_broken_lines=broken,
     )
 
@@ -83,6 +96,18 @@ def _read_metrics(path: Path) -> tuple[dict[str, list[tuple[float, float]]], int
             if name != "step" and isinstance(value, int | float):
                 series.setdefault(name, []).append((step, float(value)))
     return {name: sorted(points) for name, points in series.items()}, broken
+
+
+def _read_health(path: Path) -> HealthRecord | None:
+    verdict, history = None, []
+    for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # a line cut short by a kill
+        verdict = verdict_from_json(record["verdict"], str(path))
+        history += [(int(record["step"]), str(sentence)) for sentence in record["news"]]
+    return HealthRecord(verdict=verdict, history=tuple(history)) if verdict else None
 
 
 def _read_probes(folder: Path) -> tuple[ProbeReport, ...]:

@@ -49,6 +49,11 @@ class Split:
     validation: Rows
     test: Rows
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of all three parts."""
+        return len(self.train) + len(self.validation) + len(self.test)
+
     def restricted_to(self, mask: Bool[np.ndarray, "sample"]) -> "Split":
         """The same split without the samples where ``mask`` is false."""
         return Split(

@@ -11,6 +11,7 @@ from eval.floors import majority_split, shuffled_split, tfidf_split
 from eval.linear_probe import SplitProblem, SplitResult, probe_split
 from eval.metrics import METRICS, Scores
 from eval.probe_report import ProbeScores, SubsetReport
+from eval.problems import mean_test_share
 
 Matrix = Float32[np.ndarray, "sample dim"]
 
@@ -37,7 +38,7 @@ def probe_subset(given: SubsetInput) -> SubsetReport:
     Raises:
         ValueError: See `eval.linear_probe.probe_split`.
     """
-    share = _test_share(given.problems)
+    share = mean_test_share(given.problems)
     pretrained = [probe_split(_double(given.pretrained), problem) for problem in given.problems]
     random = {
         seed: [probe_split(_double(features), problem) for problem in given.problems]
@@ -141,19 +142,6 @@ def _sizes(given: SubsetInput) -> dict:
             for problem in given.problems
         ),
     }
-
-
-def _test_share(problems: Sequence[SplitProblem]) -> float:
-    """Mean of ``n_test / n_learn`` over splits; the learner sees training and validation."""
-    return float(
-        np.mean(
-            [
-                len(problem.split.test)
-                / max(len(problem.split.train) + len(problem.split.validation), 1)
-                for problem in problems
-            ]
-        )
-    )
 
 
 def _double(features: Matrix) -> np.ndarray:

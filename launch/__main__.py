@@ -20,9 +20,11 @@ usage: triptych COMMAND [options]; triptych COMMAND --help tells more
   stats        shards -> vocabulary, image and mel statistics
   blend        several shard sets, by weight, as one stream
   stream       how fast a set or blend is read and decoded
+  views        the two views of some samples, to look at and listen to
   pretrain     shards -> checkpoints: multimodal BYOL, here or on a Slurm cluster
   import-task  labelled sentiment set, as its authors distribute it -> task
   probe        checkpoint x task -> linear-probe report with floors
+  retrieve     checkpoint x unseen samples -> one modality found by another, against chance
   publish      checkpoint -> backbone that transformers loads
   report       run -> one self-contained HTML page
 

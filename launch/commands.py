@@ -19,10 +19,12 @@ from launch.demo import DemoConfig, run_demo
 from launch.jobs import submit_pretrain, submit_probe
 from launch.local import run_local
 from launch.recipes import find_recipe, list_recipes
+from launch.retrieve_command import retrieve_command
 from launch.run_config import RunConfig, load_run_config, prepare_run
 from launch.shard_command import shard_command
 from launch.shard_tools import export_index_command, index_command, inspect_command, verify_command
 from launch.stream_commands import blend_command, stream_command
+from launch.views_command import views_command
 from launch.views_sheet import write_views_sheet
 from pretrain.checkpoint import open_checkpoint
 
@@ -170,6 +172,8 @@ def _pretrain_inline(config: RunConfig, resume: bool) -> int:
 
     if find_rendezvous(os.environ).rank == 0:
         prepare_run(config, resume)
+        if not resume:
+            write_views_sheet(config.pretrain, config.run)
     return work(config)
 
 
@@ -222,9 +226,11 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "stats": stats_command,
     "blend": blend_command,
     "stream": stream_command,
+    "views": views_command,
     "pretrain": pretrain_command,
     "import-task": import_task_command,
     "probe": probe_command,
+    "retrieve": retrieve_command,
     "publish": publish_command,
     "report": report_command,
 }

@@ -6,6 +6,9 @@ from types import FrameType
 EXIT_REQUEUE = 75
 """Exit code of "saved, start me again" (EX_TEMPFAIL)."""
 
+EXIT_COLLAPSED = 76
+"""Exit code of "saved, but the run has collapsed": to start it again as it is would not help."""
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 

@@ -18,6 +18,8 @@ DECIDE_NO_WEIGHT = (
     "pretrain.data.loader.faults.",
     "pretrain.log_every_steps",
     "pretrain.keep_checkpoints",
+    "pretrain.evaluate_every_steps",
+    "pretrain.health.",
 )
 """Options that a resumed run may change."""
 
@@ -45,14 +47,27 @@ class RunConfig:
     probe_tasks: tuple[str, ...] = ()
     """Tasks probed after each checkpoint, by name or folder; a job each under `slurm`."""
 
+    online_knn: str | None = None
+    """Task, by name or folder, whose labelled samples score the features by nearest neighbours
+    every `pretrain.evaluate_every_steps`, while the run goes on."""
+
     def __post_init__(self) -> None:
         if self.ranks < 1:
             raise ValueError(f"ranks must be positive, got {self.ranks}")
+        if self.online_knn is not None and self.pretrain.evaluate_every_steps is None:
+            raise ValueError(
+                f"online_knn {self.online_knn} would never be asked: "
+                "give pretrain.evaluate_every_steps too"
+            )
 
     def with_absolute_paths(self) -> "RunConfig":
         """The same run, whatever folder its ranks are started in."""
-        data = self.pretrain.data.with_absolute_paths()
-        return replace(self, run=self.run.absolute(), pretrain=replace(self.pretrain, data=data))
+        pretrain = replace(
+            self.pretrain,
+            data=self.pretrain.data.with_absolute_paths(),
+            backbone=self.pretrain.backbone.with_absolute_paths(),
+        )
+        return replace(self, run=self.run.absolute(), pretrain=pretrain)
 
     @property
     def world_size(self) -> int:
@@ -94,7 +109,7 @@ def prepare_run(config: RunConfig, resume: bool) -> None:
             there is nothing to resume, or what decides the weights has changed.
     """
     # Refuse before anything is written.
-    config.pretrain.batch.micro_for(config.world_size)
+    config.pretrain.check_ranks(config.world_size)
     open_stream(config.pretrain.data.shards, config.pretrain.data.split)
     CorpusStats.load(config.pretrain.data.stats_folder)
     stored = config.run / "config.json"

@@ -213,7 +213,7 @@ def _build_loader(command: StreamCommand, source: StreamSource) -> TripleLoader:
     rate = CorpusStats.load(folder).log_mel.sample_rate_hz
     return TripleLoader(
         source,
-        Decoder(folder / TOKENIZER_FILE, DecodeConfig(sample_rate_hz=rate)),
+        Decoder(folder / TOKENIZER_FILE, DecodeConfig(sample_rate_hz=rate, alternatives=True)),
         TrainCrops.from_configs(command.views, command.backbone, rate, command.order.seed),
         Slice(global_batch=command.batch),
         LoaderConfig(

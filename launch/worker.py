@@ -6,16 +6,18 @@ environment. It resumes from the newest whole checkpoint of the run, if there is
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from launch.errors import user_errors
 from launch.jobs import ProbeOnCheckpoint
-from launch.preemption import EXIT_REQUEUE, StopRequest
+from launch.preemption import EXIT_COLLAPSED, EXIT_REQUEUE, StopRequest
 from launch.rendezvous import rendezvous
 from launch.run_config import RunConfig, load_run_config
 from launch.run_data import check_data
+from pretrain.health import Verdict, last_healthy
+from pretrain.models import Backbone
 
 
 def work(config: RunConfig) -> int:
@@ -41,15 +43,41 @@ def work(config: RunConfig) -> int:
         data.write(config.run)
     try:
         progress = train(
-            training.run(),
+            training.run(evaluate_hook(config)),
             training.progress,
             on_checkpoint=checkpoint_hook(config) if training.rank == 0 else lambda folder: None,
-            should_stop=stop,
+            should_stop=lambda: stop() or training.health.asks_to_stop(),
         )
     finally:
         training.close()
         leave_process_group()
+    if training.health.asks_to_stop():
+        if training.rank == 0:
+            print(collapse_message(config.run, training.health.verdict), file=sys.stderr)
+        return EXIT_COLLAPSED
     return 0 if progress.step >= config.pretrain.total_steps else EXIT_REQUEUE
+
+
+def collapse_message(run: Path, verdict: Verdict) -> str:
+    """What stopped the run, and where to go on from."""
+    healthy = last_healthy(list((run / "checkpoints").glob("step-????????")))
+    advice = (
+        f"The last healthy checkpoint: {healthy}"
+        if healthy
+        else "No checkpoint of this run was written while it was healthy."
+    )
+    findings = "\n".join(f"  - {sentence}" for sentence in verdict.sentences())
+    return f"{run}: stopped at step {verdict.step}, the run has collapsed.\n{findings}\n{advice}"
+
+
+def evaluate_hook(config: RunConfig) -> Callable[[Backbone], Mapping[str, float]]:
+    """The online kNN score on the run's labelled task; nothing where none is named."""
+    if config.online_knn is None or int(os.environ["RANK"]) != 0:
+        return lambda backbone: {}
+    from eval.knn import OnlineKnn
+    from eval.tasks import load_task
+
+    return OnlineKnn(load_task(config.online_knn))
 
 
 def checkpoint_hook(config: RunConfig) -> Callable[[Path], None]:

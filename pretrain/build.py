@@ -1,10 +1,11 @@
 """PretrainConfig -> Run: the one place where objects are wired."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from data_sharding.decode import DecodeConfig, Decoder
 from data_sharding.logmel import LogMel
@@ -15,10 +16,11 @@ from pretrain.checkpoint import Checkpoint, Progress, remove_old, write_checkpoi
 from pretrain.config import PretrainConfig, config_to_json
 from pretrain.ema import Target
 from pretrain.engine import Engine, EngineSettings
-from pretrain.health import collapsed
-from pretrain.metrics import JsonlSink, Sink, Sinks, TensorBoardSink, TerminalSink
+from pretrain.health import GradientProbe, HealthMonitor, WatchedRun, load_looks, save_verdict
+from pretrain.metrics import HEALTH_FILE, Journal, Sinks
 from pretrain.models import Backbone
-from pretrain.objectives import Byol, Objective
+from pretrain.models.warm_start import freeze, warm_start
+from pretrain.objectives import Adversarial, Autoencoder, Byol, Networks, Objective
 from pretrain.optim import build_optimizer
 from pretrain.step import StepReport, StepSettings, TrainStep
 from pretrain.trainer import Run
@@ -26,10 +28,17 @@ from pretrain.views import Augment, TrainCrops
 
 TARGET_FILE = "target.safetensors"
 
+Evaluate = Callable[[Backbone], Mapping[str, float]]
+"""Scores of the target's backbone by name, such as ``knn/image``."""
+
 
 def build_objective(config: PretrainConfig) -> Objective:
     """What ``config.objective`` names."""
-    objectives: dict[str, Callable[[], Objective]] = {"byol": lambda: Byol(config.byol)}
+    objectives: dict[str, Callable[[], Objective]] = {
+        "byol": lambda: Byol(config.byol),
+        "autoencoder": lambda: Autoencoder(config.autoencoder),
+        "adversarial": lambda: Adversarial(config.adversarial),
+    }
     return objectives[config.objective]()
 
 
@@ -58,19 +67,20 @@ class Training:
         self._tokenizer_file = stats_folder / TOKENIZER_FILE
 
         torch.manual_seed(config.seed)
-        backbone = Backbone(config.backbone, self._stats, self._tokenizer_file)
         self._objective = build_objective(config)
-        networks = self._objective.networks(backbone)
+        networks = self._build_networks(fresh=resume_from is None)
         world_size = torch.distributed.get_world_size()
         self._micro = config.batch.micro_for(world_size)
         self._engine = Engine(
             networks.online,
-            build_optimizer(networks.online, config.optim),
+            build_optimizer(networks.online, config.optim, self._tower_scales()),
             self._settings(world_size),
         )
         self.target = Target(
             networks.target.to(self._engine.device),
-            config.ema,
+            config.ema.tau_for(
+                self.source.num_samples, config.batch.global_samples, config.total_steps
+            ),
             config.total_steps,
             working_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
         )
@@ -78,7 +88,10 @@ class Training:
         self.progress = Progress()
         if resume_from is not None:
             self._restore(resume_from)
-        self._sink = self._build_sink()
+        self._journal = (
+            Journal(folder, config.total_steps, self.progress.step) if self.rank == 0 else None
+        )
+        self.health = self._build_health()
         self._loader = self._build_loader()
 
     @property
@@ -86,9 +99,20 @@ class Training:
         """This process's rank."""
         return self._engine.rank
 
-    def run(self) -> Run:
-        """What `trainer.train` takes."""
+    @property
+    def online(self) -> nn.Module:
+        """The network that gradients train."""
+        return self._engine.module
+
+    def run(self, on_evaluate: Evaluate = lambda backbone: {}) -> Run:
+        """What `trainer.train` takes.
+
+        Args:
+            on_evaluate: Asked on the first rank every ``evaluate_every_steps``, with the target's
+                float32 weights; the other ranks wait for it at their next exchange.
+        """
         config = self._config
+        self._on_evaluate = on_evaluate
         step = TrainStep(
             self._engine,
             self.target,
@@ -106,10 +130,10 @@ class Training:
             checkpoint_every_steps=config.checkpoint_every_steps,
             log_every_steps=config.log_every_steps,
             batches=self._loader.batches,
-            step=step,
+            step=self.health.watch(step),
             save=self.save,
             agree=self._engine.agree,
-            sink=self._sink,
+            sink=self._journal or Sinks([]),
             measure=self._measure,
         )
 
@@ -119,14 +143,17 @@ class Training:
         if self.rank == 0:
             parts.append(self._save_shared)
         folder = write_checkpoint(self._folder, progress, parts, self._engine)
-        if self.rank == 0 and self._config.keep_checkpoints is not None:
-            remove_old(self._folder, self._config.keep_checkpoints)
+        keep = self._config.keep_checkpoints
+        # A run that is sick keeps what is older: its last healthy checkpoint is among it.
+        if self.rank == 0 and keep is not None and self.health.verdict.fit_to_publish:
+            remove_old(self._folder, keep)
         return folder
 
     def close(self) -> None:
         """Stop the loader's workers and close the metric files."""
         self._loader.close()
-        self._sink.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def _save_shared(self, folder: Path) -> None:
         """What one rank writes for all: target, its backbone, the resolved configuration."""
@@ -137,6 +164,7 @@ class Training:
             backbone.save(folder / "backbone")
         text = json.dumps(config_to_json(self._config), indent=2)
         (folder / "config.json").write_text(text + "\n")
+        save_verdict(self.health.verdict, folder)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         if checkpoint.world_size != self._engine.world_size:
@@ -147,6 +175,26 @@ class Training:
         self._engine.load(checkpoint.folder)
         self.target.load(checkpoint.folder / TARGET_FILE)
         self.progress = checkpoint.progress
+
+    def _build_networks(self, fresh: bool) -> Networks:
+        config = self._config
+        backbone = Backbone(config.backbone, self._stats, self._tokenizer_file)
+        if fresh:
+            warm_start(backbone)
+        freeze(backbone)
+        networks = self._objective.networks(backbone)
+        if config.activation_checkpointing == "encoders":
+            backbone.enable_activation_checkpointing()
+        if config.compile == "encoders":
+            backbone.compile_encoders()
+            target = networks.target.backbone
+            assert isinstance(target, Backbone)
+            target.compile_encoders()
+        return networks
+
+    def _tower_scales(self) -> dict[str, float]:
+        towers = self._config.backbone.towers
+        return {name: tower.learning_rate_scale for name, tower in towers.items()}
 
     def _settings(self, world_size: int) -> EngineSettings:
         share = self._config.batch.global_samples // world_size
@@ -163,7 +211,10 @@ class Training:
         sample_rate_hz = self._stats.log_mel.sample_rate_hz
         return TripleLoader(
             self.source,
-            Decoder(self._tokenizer_file, DecodeConfig(sample_rate_hz=sample_rate_hz)),
+            Decoder(
+                self._tokenizer_file,
+                DecodeConfig(sample_rate_hz=sample_rate_hz, alternatives=True),
+            ),
             TrainCrops.from_configs(config.views, config.backbone, sample_rate_hz, config.seed),
             Slice(
                 global_batch=config.batch.global_samples,
@@ -175,29 +226,49 @@ class Training:
         )
 
     def _augment(self) -> Augment:
-        return Augment(self._config.views, LogMel(self._stats.log_mel), self._config.seed)
-
-    def _build_sink(self) -> Sink:
-        if self.rank != 0:
-            return Sinks([])
-        step = self.progress.step
-        return Sinks(
-            [
-                JsonlSink(self._folder / "metrics.jsonl", step),
-                TensorBoardSink(self._folder / "tensorboard", step),
-                TerminalSink(self._config.total_steps, step),
-            ]
-        )
+        views = self._config.views
+        vocabulary = views.vocabulary(self._tokenizer_file)
+        return Augment(views, LogMel(self._stats.log_mel), vocabulary, self._config.seed)
 
     def _measure(self, progress: Progress, report: StepReport) -> dict[str, float]:
-        """Metrics of a logged step; a collapse is said at once."""
-        health = report.health()
-        if self.rank == 0 and (names := collapsed(health)):
-            print(f"step {progress.step}: collapse: {', '.join(names)}", flush=True)
+        """Metrics of a logged step."""
         return {
             "samples": float(progress.samples_consumed),
             "speed/samples_per_second": self._config.batch.global_samples / report.seconds,
             **{f"data/{name}": value for name, value in self._loader.health().values().items()},
             **report.values(),
-            **health,
+            **self.health.values(progress.step),
+            **self._evaluate(progress.step, report),
         }
+
+    def _evaluate(self, step: int, report: StepReport) -> Mapping[str, float]:
+        """Scores of the target's features, and a table of embeddings to look at."""
+        every = self._config.evaluate_every_steps
+        if self._journal is None or every is None or step % every:
+            return {}
+        self._journal.write_embeddings(step, report.embeddings(), report.keys)
+        backbone = self.target.network.backbone
+        assert isinstance(backbone, Backbone)
+        was_training = backbone.training
+        # The run must be the same whether it is evaluated or not.
+        with self.target.float32_weights(), torch.random.fork_rng():
+            try:
+                return self._on_evaluate(backbone.eval())
+            finally:
+                backbone.train(was_training)
+
+    def _build_health(self) -> HealthMonitor:
+        config = self._config
+        return HealthMonitor(
+            config.health,
+            WatchedRun(
+                online_weights=self._engine.master_parameters,
+                target_weights=self.target.masters.items,
+                gradients=GradientProbe(self.online, self.target.network, self._objective),
+                sum_over_ranks=self._engine.sum_over_ranks,
+                total_steps=config.total_steps,
+                record=self._journal.write_health if self._journal else lambda step, record: None,
+            ),
+            config.health.every_steps or config.log_every_steps,
+            load_looks(self._folder / HEALTH_FILE, self.progress.step, config.total_steps),
+        )

@@ -13,8 +13,9 @@ from data_sharding.stats import stats_folder
 from data_sharding.storage import is_remote
 from data_sharding.stream.loader import LoaderConfig
 from pretrain.ema import EmaConfig
+from pretrain.health import HealthConfig
 from pretrain.models import BackboneConfig
-from pretrain.objectives import ByolConfig
+from pretrain.objectives import AdversarialConfig, AutoencoderConfig, ByolConfig
 from pretrain.optim import OptimConfig
 from pretrain.views import ViewsConfig
 
@@ -105,10 +106,12 @@ class PretrainConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
 
-    objective: Literal["byol"] = "byol"
+    objective: Literal["byol", "autoencoder", "adversarial"] = "byol"
     """What is minimised; the options below of the same name are its own."""
 
     byol: ByolConfig = field(default_factory=ByolConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -122,6 +125,13 @@ class PretrainConfig:
     zero_stage: Literal[0, 1] = 1
     """DeepSpeed ZeRO stage: 1 shards the optimizer state over the ranks."""
 
+    compile: Literal["off", "encoders"] = "off"
+    """What torch.compile makes faster; the first steps then take minutes."""
+
+    activation_checkpointing: Literal["off", "encoders"] = "off"
+    """Whose activations are computed again in the backward pass instead of kept: less memory for
+    about a third more time."""
+
     checkpoint_every_steps: int = 200
     """Steps between two checkpoints; the last step always makes one."""
 
@@ -130,6 +140,12 @@ class PretrainConfig:
 
     log_every_steps: int = 10
     """Steps between two lines of metrics."""
+
+    evaluate_every_steps: int | None = None
+    """Steps between two tables of embeddings for TensorBoard's projector, and between two scores
+    of the online kNN, if one is named; a multiple of log_every_steps. None is never."""
+
+    health: HealthConfig = field(default_factory=HealthConfig)
 
     seed: int = 0
     """Of the initial weights and the views; the sample order has its own in data.loader."""
@@ -140,12 +156,37 @@ class PretrainConfig:
             "checkpoint_every_steps",
             "keep_checkpoints",
             "log_every_steps",
+            "evaluate_every_steps",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"pretrain.{name} must be positive, got {value}")
+        if self.optim.optimizer == "lars" and self.zero_stage != 0:
+            raise ValueError(
+                f"optim.optimizer lars needs zero_stage 0, got {self.zero_stage}: it takes norms "
+                "layer by layer, and ZeRO's flat partitions have no layers"
+            )
+        self._refuse_unlogged("evaluate_every_steps", self.evaluate_every_steps)
+        self._refuse_unlogged("health.every_steps", self.health.every_steps)
         if self.seed < 0:
             raise ValueError(f"pretrain.seed must not be negative, got {self.seed}")
+
+    def check_ranks(self, world_size: int) -> None:
+        """Whether so many ranks can share a batch.
+
+        Raises:
+            ValueError: they cannot; with what would fit.
+        """
+        self.batch.micro_for(world_size)
+        self.views.audio.check_share(self.batch.global_samples // world_size)
+
+    def _refuse_unlogged(self, name: str, every: int | None) -> None:
+        """What is measured at a step that is not logged would be seen by nobody."""
+        if every is not None and every % self.log_every_steps:
+            raise ValueError(
+                f"pretrain.{name} must be a multiple of log_every_steps "
+                f"({self.log_every_steps}), got {every}"
+            )
 
 
 def config_to_json(config: Any) -> dict[str, Any]:  # noqa: ANN401

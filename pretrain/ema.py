@@ -13,19 +13,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pretrain.kernels import ema_update_
-from pretrain.schedules import ema_tau
+from pretrain.schedules import ema_tau, preset_tau
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmaConfig:
     """Pace of the target network (Grill et al. 2020, section 3.3)."""
 
-    base_tau: float = 0.99
-    """Share of the old target kept at step 0, in [0, 1); rises to 1 on a half cosine."""
+    base_tau: float | None = None
+    """Share of the old target kept at step 0, in [0, 1); rises to 1 on a half cosine. None is the
+    preset for the run's epochs and batch: 0.97 to 0.996 at a batch of 4096 for 40 to 1000 epochs,
+    to the power of batch / 4096, and never more than 1 - 10 / total_steps."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.base_tau < 1.0:
+        if self.base_tau is not None and not 0.0 <= self.base_tau < 1.0:
             raise ValueError(f"ema.base_tau must be in [0, 1), got {self.base_tau}")
+
+    def tau_for(self, num_samples: int, global_samples: int, total_steps: int) -> float:
+        """``base_tau``, or the preset for a run of this size (`schedules.preset_tau`)."""
+        if self.base_tau is not None:
+            return self.base_tau
+        return preset_tau(num_samples, global_samples, total_steps)
 
 
 class Target:
@@ -37,7 +45,7 @@ class Target:
 
     Args:
         network: A float32 copy of the online network, without its predictors.
-        config: Pace.
+        base_tau: Tau at step 0, in [0, 1]; at 1 the target never moves.
         total_steps: K, all optimizer steps of the run.
         working_dtype: Dtype of the forward pass.
     """
@@ -45,12 +53,12 @@ class Target:
     def __init__(
         self,
         network: nn.Module,
-        config: EmaConfig,
+        base_tau: float,
         total_steps: int,
         working_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.network = network.requires_grad_(False)
-        self._config = config
+        self._base_tau = base_tau
         self._total_steps = total_steps
         self._mixed = working_dtype != torch.float32
         # Taken before the cast: a master that starts rounded stays wrong for long.
@@ -60,7 +68,7 @@ class Target:
 
     def tau(self, step: int) -> float:
         """Tau of the update that follows optimizer step ``step`` (counted from 0)."""
-        return ema_tau(step, self._total_steps, self._config.base_tau)
+        return ema_tau(step, self._total_steps, self._base_tau)
 
     def update(self, online: Iterable[tuple[str, Tensor]], step: int) -> None:
         """Follow the online weights; call once, after an optimizer step that was applied.

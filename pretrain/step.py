@@ -10,15 +10,20 @@ from torch import Tensor
 from data_sharding.batch import TripleBatch
 from pretrain.ema import Target
 from pretrain.engine import Engine
-from pretrain.health import health_signals
 from pretrain.models import Views
 from pretrain.objectives import LossReport, Objective
-from pretrain.optim import OptimConfig, learning_rate, set_learning_rate
+from pretrain.optim import (
+    OptimConfig,
+    learning_rate,
+    set_learning_rate,
+    set_weight_decay,
+    weight_decay,
+)
 from pretrain.views import Augment
 
 
 class NonFiniteLossError(Exception):
-    """A loss is NaN or infinite; weights, moments and target are as before the step."""
+    """A loss or its gradient is NaN or infinite; weights, moments and target are untouched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +37,23 @@ class StepSettings:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step showed: means over the global batch, and one micro-batch's embeddings."""
+    """What one step showed: means over the global batch, and this rank's last micro-batch."""
 
     loss: float
     by_term: dict[str, float]
     tau: float
     learning_rate: float
+    weight_decay: float
     gradient_norm: float
-    applied: bool
     seconds: float
     last: LossReport
+    views: Views
+    keys: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    def embeddings(self) -> dict[str, Tensor]:
+        """Features of the last micro-batch's first view, by source; rows follow ``keys``."""
+        return {name: rows[0] for name, rows in self.last.stages.get("encoder", {}).items()}
 
     def values(self) -> dict[str, float]:
         """Scalars by name, for the sinks."""
@@ -50,13 +62,9 @@ class StepReport:
             **{f"loss/{name}": value for name, value in self.by_term.items()},
             "schedule/tau": self.tau,
             "schedule/learning_rate": self.learning_rate,
+            "schedule/weight_decay": self.weight_decay,
             "gradient/norm": self.gradient_norm,
         }
-
-    def health(self) -> dict[str, float]:
-        """Collapse signals of the online network, from the last micro-batch of this rank."""
-        stages = {name: self.last.stages.get(name, {}) for name in ("encoder", "projector")}
-        return health_signals(stages)
 
 
 class TrainStep:
@@ -95,12 +103,15 @@ class TrainStep:
         weights = self._objective.weights(step, settings.total_steps)
         rate = learning_rate(step, settings.total_steps, settings.optim)
         set_learning_rate(engine.parameter_groups, rate)
+        decay = weight_decay(step, settings.total_steps, settings.optim)
+        set_weight_decay(engine.parameter_groups, decay)
 
         views = self._augment(batch).to(engine.device)
         scales = self._scales(views, len(batch) // settings.micro_samples)
         applied, reports = self._accumulate(batch, views, scales, weights)
-        if applied:
-            self._target.update(engine.master_parameters(), step)
+        if not applied:
+            raise NonFiniteLossError(self._culprits(batch, views, scales, weights))
+        self._target.update(engine.master_parameters(), step)
 
         by_term = self._mean_over_ranks([report.by_term for report in reports])
         return StepReport(
@@ -108,10 +119,13 @@ class TrainStep:
             by_term=dict(zip(self._objective.terms, by_term, strict=True)),
             tau=self._target.tau(step),
             learning_rate=rate,
+            weight_decay=decay,
             gradient_norm=engine.gradient_norm(),
-            applied=applied,
             seconds=time.monotonic() - began,
             last=reports[-1],
+            views=views.rows(len(batch) - settings.micro_samples, len(batch)),
+            keys=batch.keys[len(batch) - settings.micro_samples :],
+            weights=weights,
         )
 
     def _accumulate(
@@ -147,8 +161,29 @@ class TrainStep:
             return
         if not bad:
             raise NonFiniteLossError("another rank met a loss that is not finite; see its message")
-        keys = batch.keys[start : start + self._settings.micro_samples]
         raise NonFiniteLossError(
             f"rank {self._engine.rank}: {', '.join(bad)} not finite in samples "
-            f"{keys[0]} to {keys[-1]}; no weight was changed"
+            f"{self._span(batch, start)}; no weight was changed"
         )
+
+    def _culprits(
+        self, batch: TripleBatch, views: Views, scales: Tensor, weights: tuple[float, ...]
+    ) -> str:
+        """Why the engine refused a step: every micro-batch is differentiated anew. Collective."""
+        engine, micro, found = self._engine, self._settings.micro_samples, []
+        for start in range(0, len(batch), micro):
+            part = views.rows(start, start + micro)
+            report = engine.module(part, self._target.network(part), scales, weights)
+            if names := engine.non_finite_gradients(report.loss):
+                more = f" and {len(names) - 1} more" if names[1:] else ""
+                found.append(f"that of {names[0]}{more} in samples {self._span(batch, start)}")
+        if engine.agree(not found):
+            return "the gradient of the whole batch overflows; no weight was changed"
+        if not found:
+            return "another rank met a gradient that is not finite; see its message"
+        culprits = "; ".join(found)
+        return f"rank {engine.rank}: gradient not finite: {culprits}; no weight was changed"
+
+    def _span(self, batch: TripleBatch, start: int) -> str:
+        keys = batch.keys[start : start + self._settings.micro_samples]
+        return f"{keys[0]} to {keys[-1]}"

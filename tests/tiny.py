@@ -6,6 +6,7 @@ from pathlib import Path
 from data_sharding.stream.loader import LoaderConfig
 from launch.run_config import RunConfig
 from pretrain.config import BatchConfig, DataConfig, PretrainConfig
+from pretrain.health import HealthConfig
 from pretrain.models import (
     AudioConfig,
     BackboneConfig,
@@ -36,6 +37,7 @@ def tiny_pretrain(shards: Path, **changes) -> PretrainConfig:
         "total_steps": 40,
         "checkpoint_every_steps": 10,
         "log_every_steps": 1,
+        "health": HealthConfig(every_steps=10),
     }
     return PretrainConfig(**defaults | changes)
 

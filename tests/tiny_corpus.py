@@ -56,13 +56,13 @@ class FixedShapes:
     """Pads or cuts every part to a fixed shape; importable, so that workers can unpickle it."""
 
     def __call__(self, sample: DecodedSample) -> SampleTensors:
-        tokens = torch.zeros(6, dtype=torch.int64)
-        mask = torch.zeros(6, dtype=torch.bool)
+        tokens = torch.zeros(1, 6, dtype=torch.int64)
+        mask = torch.zeros(1, 6, dtype=torch.bool)
         image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
         waveform = torch.zeros(1, 800)
         if sample.token_ids is not None:
             count = min(6, len(sample.token_ids))
-            tokens[:count], mask[:count] = sample.token_ids[:count], True
+            tokens[0, :count], mask[0, :count] = sample.token_ids[:count], True
         if sample.image is not None:
             image[0] = sample.image[:, :8, :8]
         if sample.waveform is not None:

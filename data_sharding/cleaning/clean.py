@@ -14,7 +14,7 @@ Every rejection has one of these reasons.
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jaxtyping import UInt8
@@ -25,7 +25,15 @@ from data_sharding.cleaning.check_image import check_image, image_kind
 from data_sharding.cleaning.check_text import clean_text
 from data_sharding.cleaning.config import CleanConfig
 from data_sharding.cleaning.media import read_medium
-from data_sharding.schema import PARTS, Record, Rejection, modalities_of
+from data_sharding.schema import (
+    MAIN_PARTS,
+    PARTS,
+    Medium,
+    Record,
+    Rejection,
+    modalities_of,
+    modality_of,
+)
 
 __all__ = ["Checked", "CleanConfig", "check_record", "collect_members", "raw_crc32"]
 
@@ -63,10 +71,12 @@ def check_record(record: Record, root: str, config: CleanConfig) -> Checked:
     members = collect_members(record, root, config)
     image = None
     for suffix, encoded in members.items():
-        if PARTS[suffix] == "image":
-            image = check_image(encoded, suffix, config)
-        elif PARTS[suffix] == "audio":
-            check_audio(encoded, suffix, config)
+        modality, kind = modality_of(PARTS[suffix]), suffix.rpartition(".")[2]
+        if modality == "image":
+            pixels = check_image(encoded, kind, config)
+            image = pixels if suffix in MAIN_PARTS else image
+        elif modality == "audio":
+            check_audio(encoded, kind, config)
     text = members["txt"].decode("utf-8") if "txt" in members else None
     return Checked(members=members, image=image, text=text)
 
@@ -79,18 +89,37 @@ def collect_members(record: Record, root: str, config: CleanConfig) -> dict[str,
     """
     if not SPLIT_NAME.fullmatch(record.split):
         raise Rejection("bad-row", f"{record.split!r} is no name for a split")
+    parts: dict[str, str | Medium | None] = {
+        "text": record.text,
+        "image": record.image,
+        "audio": record.audio,
+        **record.alternatives,
+    }
     members: dict[str, bytes] = {}
-    text = clean_text(record.text, config)
-    if text is not None:
-        members["txt"] = text.encode("utf-8")
-    if record.image is not None:
-        encoded = read_medium(root, record.image, config.max_image_bytes, config.retry)
-        members[image_kind(encoded, config)] = encoded
-    if record.audio is not None:
-        encoded = read_medium(root, record.audio, config.max_audio_bytes, config.retry)
-        members[audio_kind(encoded, config)] = encoded
+    for part, content in parts.items():
+        place = part.partition(".")[2]
+        for kind, encoded in _collect(modality_of(part), content, root, config):
+            members[f"{place}.{kind}" if place else kind] = encoded
     _check_modalities(modalities_of(members), config)
     return {suffix: members[suffix] for suffix in PARTS if suffix in members}
+
+
+def _collect(
+    modality: str, content: str | Medium | None, root: str, config: CleanConfig
+) -> Iterator[tuple[str, bytes]]:
+    """Kind and bytes of one part, if there is one."""
+    if content is None:
+        return
+    if isinstance(content, str):
+        text = clean_text(content, config)
+        if text is not None:
+            yield "txt", text.encode("utf-8")
+    elif modality == "image":
+        encoded = read_medium(root, content, config.max_image_bytes, config.retry)
+        yield image_kind(encoded, config), encoded
+    else:
+        encoded = read_medium(root, content, config.max_audio_bytes, config.retry)
+        yield audio_kind(encoded, config), encoded
 
 
 def raw_crc32(members: Mapping[str, bytes]) -> int:

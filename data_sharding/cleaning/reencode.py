@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from data_sharding.decode import DecodeConfig, decode_audio, decode_image
-from data_sharding.schema import PARTS, Record
+from data_sharding.schema import PARTS, Record, modality_of
 
 FLAC_RATE_HZ = 16_000
 WHOLE_SECONDS = 1e6
@@ -65,11 +65,12 @@ def final_members(
     """
     final: dict[str, bytes] = {"json": record.card()}
     for suffix, encoded in members.items():
-        kind = PARTS[suffix]
+        kind, place = modality_of(PARTS[suffix]), suffix[: suffix.rfind(".") + 1]
         if kind == "image" and config.image_short_side is not None:
-            suffix, encoded = _smaller_image(suffix, encoded, config)
+            form, encoded = _smaller_image(suffix.removeprefix(place), encoded, config)
+            suffix = place + form
         elif kind == "audio" and config.audio == "flac16k":
-            suffix, encoded = "flac", _mono_flac(encoded)
+            suffix, encoded = place + "flac", _mono_flac(encoded)
         final[suffix] = encoded
     return {suffix: final[suffix] for suffix in PARTS if suffix in final}
 

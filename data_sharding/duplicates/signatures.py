@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_sharding.duplicates.config import DuplicatesConfig
-from data_sharding.schema import PARTS
+from data_sharding.schema import MODALITIES, PARTS
 
 PERMUTATIONS = 64
 SEED = 1
@@ -85,6 +85,8 @@ class Signer:
             modality = PARTS[suffix]
             digest = blake2b(encoded, digest_size=16).digest()
             content.update(modality.encode() + digest)
+            if modality not in MODALITIES:
+                continue  # an alternative counts for the whole content alone
             row[modality] = int.from_bytes(digest[:8], "little")
             row["held"] |= {"image": HAS_IMAGE, "audio": HAS_AUDIO, "text": HAS_TEXT}[modality]
         for name, value in sorted(labels.items()):

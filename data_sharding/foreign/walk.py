@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from data_sharding.foreign.headers import TarEntry, walk_headers
-from data_sharding.schema import ALIASES, PARTS, Rejection, ShardError
+from data_sharding.schema import MAIN_PARTS, PARTS, Rejection, ShardError, tidy_suffix
 
 NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)", re.DOTALL)
 """Key and suffix: the key ends at the first dot of the base name."""
@@ -115,8 +115,7 @@ def split_name(name: str) -> tuple[str, str] | None:
     found = NAME.fullmatch(name)
     if found is None or META.match(name):
         return None
-    suffix = found.group(2).lower()
-    return found.group(1), ALIASES.get(suffix, suffix)
+    return found.group(1), tidy_suffix(found.group(2))
 
 
 def _collect(
@@ -158,7 +157,7 @@ def _find_fault(piece: Piece, same_key: Sequence[Piece]) -> Rejection | None:
         fault = _find_repetition(piece, same_key)
         if fault is not None:
             return fault
-    if not any(member.length for member in piece.members.values()):
+    if not any(piece.members[suffix].length for suffix in piece.members if suffix in MAIN_PARTS):
         return Rejection("empty-sample", f"{piece.key!r}: no member of a known kind")
     modalities: dict[str, str] = {}
     for suffix, member in piece.members.items():

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from data_sharding.schema import ALTERNATIVES, MAX_ALTERNATIVES
 from data_sharding.sources.rows import Row
 from data_sharding.storage import open_binary
 
@@ -25,8 +26,10 @@ class SourceConfig:
 
     columns: dict[str, str] = field(default_factory=dict)
     """Our name -> the corpus's name, where they differ: ``image picture_path language lang
-    label.mood emotion``. Ours are id, text, image, audio, split, language, label.NAME and
-    metadata.NAME. In folders and tars it names keys of the JSON files."""
+    label.mood emotion text.1 text_en``. Ours are id, text, image, audio, split, language,
+    label.NAME, metadata.NAME, and text.1 to text.6, image.1 ..., audio.1 ... for alternatives: a
+    second caption, its translation, another picture or recording of the same. In folders and tars
+    it names keys of the JSON files."""
 
     media_root: str | None = None
     """Folder or URL that a manifest's image and audio paths begin at; none may lead out of it.
@@ -34,10 +37,11 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         for name in self.columns:
-            if name not in FIELDS and not name.startswith((LABEL_PREFIX, METADATA_PREFIX)):
+            known = name in FIELDS or name in ALTERNATIVES
+            if not known and not name.startswith((LABEL_PREFIX, METADATA_PREFIX)):
                 raise ValueError(
                     f"source.columns maps {name!r}, which is none of {', '.join(FIELDS)}, "
-                    "label.NAME or metadata.NAME"
+                    f"text.1 to audio.{MAX_ALTERNATIVES}, label.NAME or metadata.NAME"
                 )
         if self.media_root is not None and self.layout in ("folder", "tars"):
             raise ValueError(f"source.media_root is for manifests; a {self.layout} has its own")

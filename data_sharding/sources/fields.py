@@ -5,7 +5,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from data_sharding.schema import DEFAULT_SPLIT, Medium, Record, Rejection
+from data_sharding.schema import (
+    ALTERNATIVES,
+    DEFAULT_SPLIT,
+    MAX_ALTERNATIVES,
+    MODALITIES,
+    Medium,
+    Record,
+    Rejection,
+)
 from data_sharding.sources.config import FIELDS, LABEL_PREFIX, METADATA_PREFIX
 
 LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
@@ -19,7 +27,8 @@ def record_or_rejection(
 
     Args:
         fields: Name -> value; labels as ``label.NAME``, anything unknown goes to the metadata.
-            ``image`` and ``audio`` may be a path or a `Medium`.
+            ``image`` and ``audio`` may be a path or a `Medium`; they and ``text`` may be a list,
+            whose further items are alternatives, as are ``text.1``, ``image.2`` and so on.
         number: The row's number, the source of its id when it has none.
         columns: Our name -> the name in `fields`.
     """
@@ -52,7 +61,7 @@ def lift(fields: dict[str, Any]) -> dict[str, Any] | Rejection:
     labels, metadata = fields.pop("labels", None) or {}, fields.pop("metadata", None) or {}
     if not isinstance(labels, dict) or not isinstance(metadata, dict):
         return Rejection("bad-row", "labels and metadata must be objects")
-    apart = set(FIELDS) - {"language"}
+    apart = {*FIELDS, *ALTERNATIVES} - {"language"}
     moved = {
         METADATA_PREFIX + name if name in apart else name: value for name, value in metadata.items()
     }
@@ -78,8 +87,8 @@ def _record(fields: Mapping[str, Any], number: int, columns: Mapping[str, str]) 
     for column in columns.values():
         rest.pop(column, None)
     rest.update(renamed)
-    image, audio = _medium(rest.pop("image", None)), _medium(rest.pop("audio", None))
-    named = {name: _text_or_none(rest.pop(name, None), name) for name in ("id", "text", "split")}
+    parts = {modality: _parts(rest, modality) for modality in MODALITIES}
+    named = {name: _text_or_none(rest.pop(name, None), name) for name in ("id", "split")}
     labels = {
         name.removeprefix(LABEL_PREFIX): _text_or_none(rest[name], name)
         for name in sorted(rest)
@@ -87,15 +96,40 @@ def _record(fields: Mapping[str, Any], number: int, columns: Mapping[str, str]) 
     }
     record = Record(
         id=named["id"] or f"row-{number}",
-        text=named["text"],
-        image=image,
-        audio=audio,
+        **{modality: found[0] for modality, found in parts.items() if found},
+        alternatives={
+            f"{modality}.{place}": part
+            for modality, found in parts.items()
+            for place, part in enumerate(found[1:], start=1)
+        },
         split=named["split"] or DEFAULT_SPLIT,
         labels={name: value for name, value in labels.items() if value is not None},
         metadata=_metadata(rest),
     )
     _check_encodable(record)
     return record
+
+
+def _parts(rest: dict[str, Any], modality: str) -> list[Any]:
+    """All texts (pictures, recordings) of a row, the main one first, none of them twice.
+
+    They come as ``text``, which may be a list, and as ``text.1``, ``text.2`` ...; taken out of
+    `rest`.
+
+    Raises:
+        ValueError: A value of the wrong type, or too many.
+    """
+    main = rest.pop(modality, None)
+    values = list(main) if isinstance(main, list | tuple) else [main]
+    values += [rest.pop(f"{modality}.{n}", None) for n in range(1, MAX_ALTERNATIVES + 1)]
+    parts = [
+        _text_or_none(value, modality) if modality == "text" else _medium(value) for value in values
+    ]
+    found = list(dict.fromkeys(part for part in parts if part is not None))
+    if len(found) > MAX_ALTERNATIVES + 1:
+        most = MAX_ALTERNATIVES + 1
+        raise ValueError(f"it has {len(found)} of {modality}, a sample holds at most {most}")
+    return found
 
 
 def _metadata(rest: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,6 +181,7 @@ def _text_or_none(value: object, name: str) -> str | None:
 def _check_encodable(record: Record) -> None:
     """Refuses half characters and NaN, which no shard can hold."""
     record.card()
-    media = [medium.path for medium in (record.image, record.audio) if medium]
-    for part in (record.text or "", record.split, *media):
-        part.encode("utf-8")
+    parts = (record.text, record.image, record.audio, *record.alternatives.values())
+    texts = [part.path if isinstance(part, Medium) else part or "" for part in parts]
+    for text in (record.split, *texts):
+        text.encode("utf-8")

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_sharding.cleaning.media import read_medium
 from data_sharding.retry import RetryConfig
-from data_sharding.schema import ALIASES, PARTS, Medium, Record, Rejection
+from data_sharding.schema import ALIASES, MAIN_PARTS, PARTS, Medium, Record, Rejection
 from data_sharding.sources.config import SourceConfig
 from data_sharding.sources.members import MAX_INLINE_BYTES, build_record, refuse_media_columns
 from data_sharding.sources.rows import Row
@@ -37,7 +37,7 @@ class FolderSource:
         self.root = location.rstrip("/") or "/"
         self._columns = config.columns
         if next(_stems(self.root), None) is None:
-            kinds = ", ".join(PARTS)
+            kinds = ", ".join(MAIN_PARTS)
             raise ValueError(f"{location} holds no file of a known kind ({kinds}) and no manifest")
 
     def fingerprint(self) -> list[dict[str, Any]]:

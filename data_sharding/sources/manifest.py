@@ -4,7 +4,8 @@ JSONL: one object a line with the keys ``id``, ``text``, ``image``, ``audio``, `
 ``language``, ``labels`` (an object), ``metadata`` (an object); other keys go to the metadata.
 CSV and Parquet: the same names as columns, ``label.NAME`` for a label; other columns go to the
 metadata (in Parquet, ``labels`` and ``metadata`` may also be structs).
-``image`` and ``audio`` are paths below the media root.
+``image`` and ``audio`` are paths below the media root. Several texts, pictures or recordings of one
+thing are alternatives: a list in JSONL and Parquet, or ``text.1``, ``text.2``, ``image.1`` ...
 """
 
 import csv

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from data_sharding.schema import PARTS, Medium, Record, Rejection
+from data_sharding.schema import ALTERNATIVES, MODALITIES, PARTS, Medium, Record, Rejection
 from data_sharding.sources.fields import parse_json, record_or_rejection
 
 MAX_INLINE_BYTES = 16 * 1024 * 1024
 """Texts and JSON cards are read with the plan; larger ones are refused."""
-RESERVED = ("text", "image", "audio", "split")
+RESERVED = (*MODALITIES, "split", *ALTERNATIVES)
 """Keys of a foreign card that only count where the columns map them."""
 
 
@@ -56,6 +56,7 @@ def build_record(
     own = {PARTS[suffix]: place for suffix, place in media.items()}
     rest = {name: value for name, value in fields.items() if name not in mapped}
     text = texts.get("text") or found.get("text")
-    named = {**rest, **found, **own, "text": text}
+    others = {part: content for part, content in texts.items() if part.startswith("text.")}
+    named = {**rest, **found, **own, **others, "text": text}
     named["id"] = named.get("id") or key
     return record_or_rejection(named, number, {})

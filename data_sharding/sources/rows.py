@@ -32,6 +32,8 @@ def encode_row(row: Row) -> bytes:
         content: dict[str, Any] = {"reject": {"reason": row.content.reason, "detail": detail}}
     else:
         record = {name: value for name, value in asdict(row.content).items() if value is not None}
+        if not record["alternatives"]:
+            del record["alternatives"]
         content = {"record": record}
     return canonical_json({"number": row.number, **content}) + b"\n"
 
@@ -43,4 +45,9 @@ def decode_row(line: bytes) -> Row:
         return Row(number=content["number"], content=Rejection(**content["reject"]))
     fields = content["record"]
     media = {name: Medium(**fields[name]) for name in ("image", "audio") if name in fields}
-    return Row(number=content["number"], content=Record(**{**fields, **media}))
+    alternatives = {
+        name: part if isinstance(part, str) else Medium(**part)
+        for name, part in fields.get("alternatives", {}).items()
+    }
+    record = Record(**{**fields, **media, "alternatives": alternatives})
+    return Row(number=content["number"], content=record)

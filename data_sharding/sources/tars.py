@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from data_sharding.cleaning.media import locate_below
 from data_sharding.foreign.names import list_tars
 from data_sharding.foreign.walk import TarSample, walk_samples
-from data_sharding.schema import PARTS, Medium, Record, Rejection, ShardError
+from data_sharding.schema import PARTS, Medium, Record, Rejection, ShardError, modality_of
 from data_sharding.sources.config import SourceConfig
 from data_sharding.sources.members import MAX_INLINE_BYTES, build_record, refuse_media_columns
 from data_sharding.sources.rows import Row
@@ -78,7 +78,7 @@ class TarsSource:
         small: dict[str, bytes] = {}
         media: dict[str, Medium] = {}
         for suffix, member in sample.members.items():
-            if PARTS[suffix] in ("image", "audio"):
+            if modality_of(PARTS[suffix]) in ("image", "audio"):
                 media[suffix] = Medium(path=name, start=member.start, length=member.length)
             elif member.length > MAX_INLINE_BYTES:
                 what = f"{name}: {member.name!r} has {member.length} bytes"

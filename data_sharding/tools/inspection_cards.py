@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data_sharding.decode import PILLOW_ERRORS, DecodeConfig, decode_audio, decode_image
 from data_sharding.logmel import LogMel, LogMelConfig
-from data_sharding.schema import PARTS, Buffer, DecodeError, RawSample, SampleFault
+from data_sharding.schema import MAIN_PARTS, Buffer, DecodeError, RawSample, SampleFault
 from data_sharding.tools.inspection_facts import picture_size, read_card
 
 SIDE = 360
@@ -66,7 +66,8 @@ def make_card(sample: RawSample | SampleFault) -> Card:
     makers = {"image": _picture, "audio": _sound, "text": _text, "card": _card}
     for suffix, content in sample.members.items():
         try:
-            found.update(makers[PARTS[suffix]](content, suffix))
+            if suffix in MAIN_PARTS:
+                found.update(makers[MAIN_PARTS[suffix]](content, suffix))
         except (DecodeError, RecursionError, *PILLOW_ERRORS) as error:
             problems.append(f"{suffix}: {error}")
     sizes = ", ".join(f"{suffix} {len(part):,} B" for suffix, part in sample.members.items())

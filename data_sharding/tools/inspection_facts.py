@@ -11,7 +11,7 @@ import soundfile
 from PIL import Image
 
 from data_sharding.decode import PILLOW_ERRORS
-from data_sharding.schema import PARTS, Buffer, RawSample
+from data_sharding.schema import MAIN_PARTS, Buffer, RawSample
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP")
 LONGEST_WORD = 60
@@ -52,7 +52,8 @@ def measure(sample: RawSample) -> SampleFacts:
     measures = {"image": _picture, "audio": _recording, "text": _text, "card": _card}
     for suffix, content in sample.members.items():
         try:
-            found.update(measures[PARTS[suffix]](content))
+            if suffix in MAIN_PARTS:
+                found.update(measures[MAIN_PARTS[suffix]](content))
         except (*PILLOW_ERRORS, RuntimeError, TypeError):
             unreadable.append(suffix)
     return SampleFacts(**found, unreadable=tuple(unreadable))

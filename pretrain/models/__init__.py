@@ -4,8 +4,9 @@
 This package must not know: DeepSpeed, webdataset, the objective, how views are made.
 """
 
+from pretrain.models.architecture import BackboneConfig
 from pretrain.models.audio import AudioConfig
-from pretrain.models.backbone import Backbone, BackboneConfig, Embeddings, preprocess_for
+from pretrain.models.backbone import Backbone, Embeddings, preprocess_for
 from pretrain.models.encoded import Encoded
 from pretrain.models.fusion import FusionConfig
 from pretrain.models.heads import GroupedMlpHead, HeadConfig, MlpHead

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,17 @@ from data_sharding.decode import DecodeConfig, Decoder
 from data_sharding.logmel import LogMel
 from data_sharding.schema import MODALITIES
 from data_sharding.stats import CorpusStats
-from pretrain.models.audio import AudioCnn, AudioConfig
+from pretrain.models.architecture import BackboneConfig, config_from_parts, saved_parts
+from pretrain.models.audio import build_audio_encoder
 from pretrain.models.encoded import Encoded
-from pretrain.models.fusion import AttentionFusion, FusionConfig
-from pretrain.models.image import ImageConfig, build_image_encoder
+from pretrain.models.fusion import build_fusion
+from pretrain.models.image import build_image_encoder
 from pretrain.models.inputs import ModelInputs
 from pretrain.models.preprocess import Preprocess, PreprocessConfig, to_unit_range
-from pretrain.models.text import BertText, TextConfig
+from pretrain.models.recompute import recomputes_itself, recomputing
+from pretrain.models.text import Vocabulary, build_text_encoder
 
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """One encoder per modality, and their fusion."""
-
-    text: TextConfig = field(default_factory=TextConfig)
-    image: ImageConfig = field(default_factory=ImageConfig)
-    audio: AudioConfig = field(default_factory=AudioConfig)
-    fusion: FusionConfig = field(default_factory=FusionConfig)
 
 
 @dataclass(frozen=True)
@@ -83,12 +75,18 @@ class Backbone(nn.Module):
         self.tokenizer_file = tokenizer_file
         self.encoders = nn.ModuleDict(
             {
-                "text": BertText(config.text, stats.vocab_size),
+                "text": build_text_encoder(
+                    config.text, Vocabulary(stats.vocab_size, tokenizer_file)
+                ),
                 "image": build_image_encoder(config.image),
-                "audio": AudioCnn(config.audio, stats.log_mel.num_mels),
+                "audio": build_audio_encoder(config.audio, stats.log_mel),
             }
         )
-        self.fusion = AttentionFusion(self._encoder_dims, config.fusion)
+        self.fusion = build_fusion(
+            {name: (self._encoder_dims[name], self._token_dims[name]) for name in MODALITIES},
+            config.fusion,
+        )
+        self._recomputed: frozenset[str] = frozenset()
         self.log_mel = LogMel(stats.log_mel)
         for name, values in (("image_mean", stats.image_mean), ("image_std", stats.image_std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -102,14 +100,18 @@ class Backbone(nn.Module):
     def _encoder_dims(self) -> dict[str, int]:
         return {name: int(self.encoders[name].embed_dim) for name in MODALITIES}  # type: ignore[arg-type]
 
+    @property
+    def _token_dims(self) -> dict[str, int]:
+        return {name: int(self.encoders[name].token_dim) for name in MODALITIES}  # type: ignore[arg-type]
+
     def embed(self, inputs: ModelInputs) -> dict[str, Encoded]:
         """Each modality through its encoder, in the canonical order; not fused."""
         image = (inputs.image - self.image_mean) / self.image_std
         log_mel = (inputs.log_mel - self.stats.mel_mean) / self.stats.mel_std
         return {
-            "text": self.encoders["text"](inputs.token_ids, inputs.token_mask),
-            "image": self.encoders["image"](image.to(self._dtype)),
-            "audio": self.encoders["audio"](log_mel.to(self._dtype)),
+            "text": self._through("text", inputs.token_ids, inputs.token_mask),
+            "image": self._through("image", image.to(self._dtype)),
+            "audio": self._through("audio", log_mel.to(self._dtype)),
         }
 
     def fuse(
@@ -117,6 +119,16 @@ class Backbone(nn.Module):
     ) -> Float[Tensor, "batch fused_dim"]:
         """Fusion of the modalities that are available."""
         return self.fusion(encoded, available)
+
+    def inputs(self, batch: TripleBatch) -> ModelInputs:
+        """The first view of a preprocessed batch as the encoders read it, on their device."""
+        device = self.image_mean.device
+        return ModelInputs(
+            token_ids=batch.token_ids[:, 0].to(device),
+            token_mask=batch.token_mask[:, 0].to(device),
+            image=to_unit_range(batch.image[:, 0].to(device)),
+            log_mel=self.log_mel(batch.waveform[:, 0].to(device)),
+        )
 
     @torch.no_grad()
     def encode(
@@ -130,16 +142,35 @@ class Backbone(nn.Module):
         """
         device = self.image_mean.device
         available = batch.present if present is None else batch.present & present
-        inputs = ModelInputs(
-            token_ids=batch.token_ids.to(device),
-            token_mask=batch.token_mask.to(device),
-            image=to_unit_range(batch.image[:, 0].to(device)),
-            log_mel=self.log_mel(batch.waveform[:, 0].to(device)),
-        )
-        encoded = self.embed(inputs)
+        encoded = self.embed(self.inputs(batch))
         fused = self.fuse(encoded, available.to(device))
         pooled = {name: value.pooled for name, value in encoded.items()}
         return Embeddings(**pooled, fused=fused, present=available.to(device))
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Training or evaluation mode; frozen encoders stay in evaluation mode."""
+        super().train(mode)
+        for name, tower in self.config.towers.items():
+            if tower.frozen:
+                self.encoders[name].eval()
+        return self
+
+    def enable_activation_checkpointing(self) -> None:
+        """In training, keep few activations and compute them again in the backward pass.
+
+        transformers' transformers do so block by block, other encoders as a whole. The
+        gradients are the same.
+        """
+        others = (name for name in MODALITIES if not recomputes_itself(self.encoders[name]))
+        self._recomputed = frozenset(others)
+
+    def compile_encoders(self) -> None:
+        """Compile each encoder in place; the names of weights stay as they are.
+
+        A copy of the backbone is not compiled: call it on the copy as well.
+        """
+        for encoder in self.encoders.values():
+            encoder.compile()
 
     def preprocess(self) -> Preprocess:
         """The deterministic transform that makes this backbone's input."""
@@ -156,7 +187,7 @@ class Backbone(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.contiguous().cpu() for name, value in self.state_dict().items()}
         save_file(state, folder / "model.safetensors")
-        config = {"format_version": FORMAT_VERSION, "backbone": asdict(self.config)}
+        config = {"format_version": FORMAT_VERSION, "backbone": saved_parts(self.config)}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         self.stats.save(folder)
         (folder / "tokenizer.json").write_bytes(self.tokenizer_file.read_bytes())
@@ -196,14 +227,14 @@ class Backbone(nn.Module):
                 f"{folder}: backbone format {content.get('format_version')!r}; "
                 f"this version of triptych reads format {FORMAT_VERSION}"
             )
-        parts = content["backbone"]
-        config = BackboneConfig(
-            text=TextConfig(**parts["text"]),
-            image=ImageConfig(**parts["image"]),
-            audio=AudioConfig(**parts["audio"]),
-            fusion=FusionConfig(**parts["fusion"]),
-        )
+        config = config_from_parts(content["backbone"])
         return cls(config, CorpusStats.load(folder), folder / "tokenizer.json")
+
+    def _through(self, name: str, *inputs: Tensor) -> Encoded:
+        encoder = self.encoders[name]
+        if name in self._recomputed and encoder.training and torch.is_grad_enabled():
+            return recomputing(encoder, *inputs)
+        return encoder(*inputs)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -41,7 +41,7 @@ class Preprocess:
             waveform[0] = fit_clip(sample.waveform, 0, clip)
         token_ids, token_mask = fit_tokens(sample.token_ids, self.config.max_tokens)
         return SampleTensors(
-            token_ids=token_ids, token_mask=token_mask, image=image, waveform=waveform
+            token_ids=token_ids[None], token_mask=token_mask[None], image=image, waveform=waveform
         )
 
 

@@ -9,14 +9,18 @@ from pretrain.views.audio import AudioViewConfig
 from pretrain.views.augment import Augment, SubsetConfig, ViewsConfig
 from pretrain.views.crops import TrainCrops
 from pretrain.views.image import ImageViewConfig
+from pretrain.views.natural import NaturalViewConfig
 from pretrain.views.text import TextViewConfig
+from pretrain.views.vocabulary import TextVocabulary
 
 __all__ = [
     "AudioViewConfig",
     "Augment",
     "ImageViewConfig",
+    "NaturalViewConfig",
     "SubsetConfig",
     "TextViewConfig",
+    "TextVocabulary",
     "TrainCrops",
     "ViewsConfig",
 ]

@@ -1,6 +1,7 @@
 """A batch of crops -> the two views of every modality."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,10 +14,14 @@ from data_sharding.schema import MODALITIES
 from pretrain.models.inputs import Views
 from pretrain.models.preprocess import to_unit_range
 from pretrain.views.audio import AudioViewConfig, augment_clip, mixup
+from pretrain.views.audio_level import change_level
+from pretrain.views.audio_masks import mask_log_mel
 from pretrain.views.checks import check_probability
 from pretrain.views.image import ImageViewConfig, photometric
+from pretrain.views.natural import NaturalViewConfig
 from pretrain.views.random import Purpose, view_generator
-from pretrain.views.text import TextViewConfig, mask_tokens
+from pretrain.views.text import TextViewConfig, text_view
+from pretrain.views.vocabulary import TextVocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,16 @@ class ViewsConfig:
     image: ImageViewConfig = field(default_factory=ImageViewConfig)
     audio: AudioViewConfig = field(default_factory=AudioViewConfig)
     text: TextViewConfig = field(default_factory=TextViewConfig)
+    natural: NaturalViewConfig = field(default_factory=NaturalViewConfig)
     subset: SubsetConfig = field(default_factory=SubsetConfig)
+
+    def vocabulary(self, tokenizer_file: Path) -> TextVocabulary:
+        """What the text views need of a tokenizer.
+
+        Raises:
+            ValueError: as `TextVocabulary.load`.
+        """
+        return TextVocabulary.load(tokenizer_file, self.text.all_protected())
 
 
 class Augment:
@@ -58,12 +72,16 @@ class Augment:
     Args:
         config: What is changed, and how much.
         log_mel: Waveform to log-mel, as the backbone's.
+        vocabulary: Of the batches' token ids; `ViewsConfig.vocabulary` makes it.
         seed: Of the run.
     """
 
-    def __init__(self, config: ViewsConfig, log_mel: LogMel, seed: int) -> None:
+    def __init__(
+        self, config: ViewsConfig, log_mel: LogMel, vocabulary: TextVocabulary, seed: int
+    ) -> None:
         self._config = config
         self._log_mel = log_mel
+        self._vocabulary = vocabulary
         self._seed = seed
 
     def __call__(self, batch: TripleBatch) -> Views:
@@ -72,12 +90,7 @@ class Augment:
         Raises:
             ValueError: mixup's group does not divide the batch.
         """
-        group = self._config.audio.mixup_group
-        if self._config.audio.mixup_ratio and len(batch) % group:
-            raise ValueError(
-                f"views.audio.mixup_group {group} does not divide the {len(batch)} samples of a "
-                "rank; choose a divisor, or views.audio.mixup_ratio 0"
-            )
+        self._config.audio.check_share(len(batch))
         tokens = [self._text(batch, view) for view in range(2)]
         return Views(
             token_ids=torch.stack([ids for ids, _ in tokens]),
@@ -99,11 +112,21 @@ class Augment:
         ]
 
     def _text(self, batch: TripleBatch, view: int) -> tuple[Tensor, Tensor]:
-        config = self._config.text
-        shares = (config.mask_probability[view], config.delete_probability[view])
+        generators = zip(
+            self._generators(batch, view, "text"),
+            self._generators(batch, view, "text_words"),
+            strict=True,
+        )
         pairs = [
-            mask_tokens(batch.token_ids[row], batch.token_mask[row], shares, generator)
-            for row, generator in enumerate(self._generators(batch, view, "text"))
+            text_view(
+                batch.token_ids[row, view],
+                batch.token_mask[row, view],
+                view,
+                self._config.text,
+                self._vocabulary,
+                pair,
+            )
+            for row, pair in enumerate(generators)
         ]
         return torch.stack([ids for ids, _ in pairs]), torch.stack([mask for _, mask in pairs])
 
@@ -115,25 +138,50 @@ class Augment:
         return to_unit_range(torch.stack(pictures))
 
     def _audio(self, batch: TripleBatch, view: int) -> Tensor:
+        """Changes of the waveform, of the log-mel with its group, of each log-mel alone."""
         config = self._config.audio
+        levels = self._generators(batch, view, "audio_level")
+        waveforms = [
+            change_level(batch.waveform[row, view], view, config.level, generator)
+            for row, generator in enumerate(levels)
+        ]
+        log_mel = self._log_mel(torch.stack(waveforms))  # [batch, mel, frame]
         generators = self._generators(batch, view, "audio")
-        log_mel = self._log_mel(batch.waveform[:, view])  # [batch, mel, frame]
+        chances = [
+            tuple((generator.random(3) < config.chances(view)).tolist())
+            for generator in self._generators(batch, view, "audio_chance")
+        ]
         if config.mixup_ratio:
-            draws = [
-                (
-                    generator.uniform(0.0, config.mixup_ratio),
-                    int(generator.integers(config.mixup_group)),
-                )
-                for generator in generators
-            ]
-            ratios = torch.tensor([ratio for ratio, _ in draws], dtype=log_mel.dtype)
-            log_mel = mixup(log_mel, config.mixup_group, ratios, [shift for _, shift in draws])
+            log_mel = self._mixed(log_mel, [mix for mix, _, _ in chances], generators)
+        masks = self._generators(batch, view, "audio_masks")
+        clips = [
+            augment_clip(clip, config, (crop, fade), generator)
+            for clip, (_, crop, fade), generator in zip(log_mel, chances, generators, strict=True)
+        ]
         return torch.stack(
             [
-                augment_clip(clip, config, generator)
-                for clip, generator in zip(log_mel, generators, strict=True)
+                mask_log_mel(clip, view, config.masks, generator)
+                for clip, generator in zip(clips, masks, strict=True)
             ]
         )
+
+    def _mixed(
+        self, log_mel: Tensor, chosen: list[bool], generators: list[np.random.Generator]
+    ) -> Tensor:
+        """Each clip with another of its group; one that is not chosen with a ratio of 0."""
+        config = self._config.audio
+        draws = [
+            (
+                generator.uniform(0.0, config.mixup_ratio),
+                int(generator.integers(config.mixup_group)),
+            )
+            for generator in generators
+        ]
+        ratios = torch.tensor(
+            [ratio * mix for (ratio, _), mix in zip(draws, chosen, strict=True)],
+            dtype=log_mel.dtype,
+        )
+        return mixup(log_mel, config.mixup_group, ratios, [shift for _, shift in draws])
 
     def _subset(self, batch: TripleBatch, view: int) -> Bool[Tensor, "batch 3"]:
         """A random non-empty subset of what each sample has."""

@@ -1,26 +1,35 @@
-"""What loader workers do to a sample: two random crops of picture and recording."""
+"""What loader workers do to a sample: two random crops of picture and recording, two texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
 
 from data_sharding.batch import DecodedSample, SampleTensors
 from pretrain.models import BackboneConfig
 from pretrain.models.preprocess import fit_clip, fit_tokens
 from pretrain.views.augment import ViewsConfig
 from pretrain.views.image import random_resized_crop
-from pretrain.views.random import view_generator
+from pretrain.views.natural import NaturalViewConfig, draw_alternatives
+from pretrain.views.random import Purpose, view_generator
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCrops:
-    """Two crops of picture and recording per sample; text stays whole. Picklable."""
+    """Two crops of picture and recording per sample; texts stay whole. Picklable.
+
+    Where a sample has alternatives, the two views may show different ones.
+    """
 
     seed: int
     size_pixels: int
     crop_scale: tuple[float, float]
     clip_samples: int
     max_tokens: int
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    natural: NaturalViewConfig = field(default_factory=NaturalViewConfig)
 
     @classmethod
     def from_configs(
@@ -33,25 +42,56 @@ class TrainCrops:
             crop_scale=views.image.crop_scale,
             clip_samples=round(views.audio.crop_seconds * sample_rate_hz),
             max_tokens=backbone.text.max_tokens,
+            crop_aspect=views.image.crop_aspect,
+            natural=views.natural,
         )
 
     def __call__(self, sample: DecodedSample) -> SampleTensors:
         """Fixed shapes; zeros for a missing modality."""
-        image = torch.zeros(2, 3, self.size_pixels, self.size_pixels, dtype=torch.uint8)
-        waveform = torch.zeros(2, self.clip_samples)
-        for view in range(2):
-            key = (self.seed, sample.epoch, sample.sample_id, view)
-            if sample.image is not None:
-                generator = view_generator(*key, "crop_image")
-                image[view] = random_resized_crop(
-                    sample.image, self.size_pixels, self.crop_scale, generator
-                )
-            if sample.waveform is not None:
-                generator = view_generator(*key, "crop_audio")
-                slack = max(0, len(sample.waveform) - self.clip_samples)
-                start = int(generator.integers(slack + 1))
-                waveform[view] = fit_clip(sample.waveform, start, self.clip_samples)
-        token_ids, token_mask = fit_tokens(sample.token_ids, self.max_tokens)
+        texts = [
+            fit_tokens(token_ids, self.max_tokens)
+            for token_ids in self._shown(sample, "text", sample.token_ids)
+        ]
+        pictures = self._shown(sample, "image", sample.image)
+        clips = self._shown(sample, "audio", sample.waveform)
         return SampleTensors(
-            token_ids=token_ids, token_mask=token_mask, image=image, waveform=waveform
+            token_ids=torch.stack([ids for ids, _ in texts]),
+            token_mask=torch.stack([mask for _, mask in texts]),
+            image=torch.stack([self._crop(sample, v, part) for v, part in enumerate(pictures)]),
+            waveform=torch.stack([self._cut(sample, v, part) for v, part in enumerate(clips)]),
         )
+
+    def _shown(
+        self, sample: DecodedSample, modality: str, first: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What each view shows of a modality."""
+        if first is None:
+            return None, None
+        parts = (first, *sample.alternatives.get(modality, ()))
+        chance = getattr(self.natural, modality)
+        one, other = draw_alternatives(
+            self.seed, sample.epoch, sample.sample_id, modality, len(parts), chance
+        )
+        return parts[one], parts[other]
+
+    def _crop(
+        self, sample: DecodedSample, view: int, image: UInt8[Tensor, "3 height width"] | None
+    ) -> UInt8[Tensor, "3 side side"]:
+        if image is None:
+            return torch.zeros(3, self.size_pixels, self.size_pixels, dtype=torch.uint8)
+        generator = self._generator(sample, view, "crop_image")
+        return random_resized_crop(
+            image, self.size_pixels, self.crop_scale, self.crop_aspect, generator
+        )
+
+    def _cut(
+        self, sample: DecodedSample, view: int, waveform: Float32[Tensor, " time"] | None
+    ) -> Float32[Tensor, " clip"]:
+        if waveform is None:
+            return torch.zeros(self.clip_samples)
+        slack = max(0, len(waveform) - self.clip_samples)
+        start = int(self._generator(sample, view, "crop_audio").integers(slack + 1))
+        return fit_clip(waveform, start, self.clip_samples)
+
+    def _generator(self, sample: DecodedSample, view: int, purpose: Purpose) -> np.random.Generator:
+        return view_generator(self.seed, sample.epoch, sample.sample_id, view, purpose)

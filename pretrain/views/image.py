@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from pretrain.views.checks import check_probability, check_range
+from pretrain.views.checks import check_pairs, check_probability, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,9 @@ class ImageViewConfig:
 
     crop_scale: tuple[float, float] = (0.2, 1.0)
     """Share of the picture's area that a crop covers."""
+
+    crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height of a crop, drawn evenly on a logarithmic scale."""
 
     flip_probability: float = 0.5
     """Horizontal flip."""
@@ -47,16 +50,27 @@ class ImageViewConfig:
     blur_probability: tuple[float, float] = (0.0, 0.0)
     """Gaussian blur in the first and the second view (1.0 and 0.1 in the paper, at 224 pixels)."""
 
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Standard deviation of the blur in pixels, drawn evenly."""
+
+    blur_kernel_share: float = 0.1
+    """Side of the blur's kernel as a share of the picture's; made odd, and at least 3 pixels."""
+
     solarize_probability: tuple[float, float] = (0.0, 0.2)
     """Inversion of bright pixels in the first and the second view."""
 
+    solarize_threshold: int = 128
+    """Least brightness, in 0..255, that is inverted."""
+
     def __post_init__(self) -> None:
         check_range("image.crop_scale", self.crop_scale, 0.01, 1.0)
+        check_range("image.crop_aspect", self.crop_aspect, 0.1, 10.0)
+        check_range("image.blur_sigma", self.blur_sigma, 0.01, 100.0)
+        check_range("image.blur_kernel_share", (0.0, self.blur_kernel_share), 0.0, 0.5)
+        check_range("image.solarize_threshold", (0.0, float(self.solarize_threshold)), 0.0, 255.0)
         for name in ("flip_probability", "jitter_probability", "grayscale_probability"):
             check_probability(f"image.{name}", getattr(self, name))
-        for name in ("blur_probability", "solarize_probability"):
-            for value in getattr(self, name):
-                check_probability(f"image.{name}", value)
+        check_pairs(self, "image", ("blur_probability", "solarize_probability"))
         for name, limit in (
             ("brightness", 1.0),
             ("contrast", 1.0),
@@ -70,17 +84,25 @@ def random_resized_crop(
     image: UInt8[Tensor, "3 height width"],
     size_pixels: int,
     scale: tuple[float, float],
+    aspect: tuple[float, float],
     generator: np.random.Generator,
 ) -> UInt8[Tensor, "3 size_pixels size_pixels"]:
     """Inception's crop (Szegedy et al. 2015): random area and aspect ratio, then resized.
 
     torchvision's own draws from torch's global generator; the ten tries and the fall-back to
     the whole picture are as there.
+
+    Args:
+        image: The whole picture.
+        size_pixels: Side of the square that comes out.
+        scale: Least and greatest share of the area.
+        aspect: Least and greatest width over height.
+        generator: Drawn from until a crop fits.
     """
     height, width = image.shape[-2:]
     for _ in range(10):
         area = height * width * generator.uniform(*scale)
-        ratio = math.exp(generator.uniform(math.log(3 / 4), math.log(4 / 3)))
+        ratio = math.exp(generator.uniform(math.log(aspect[0]), math.log(aspect[1])))
         crop_width = round(math.sqrt(area * ratio))
         crop_height = round(math.sqrt(area / ratio))
         if 0 < crop_width <= width and 0 < crop_height <= height:
@@ -104,7 +126,7 @@ def photometric(
     """
     chance = generator.random(5)
     factors = generator.uniform(-1.0, 1.0, size=4)
-    sigma = generator.uniform(0.1, 2.0)
+    sigma = generator.uniform(*config.blur_sigma)
     if chance[0] < config.flip_probability:
         image = TF.horizontal_flip(image)
     if chance[1] < config.jitter_probability:
@@ -115,8 +137,8 @@ def photometric(
     if chance[2] < config.grayscale_probability:
         image = TF.rgb_to_grayscale(image, num_output_channels=3)
     if chance[3] < config.blur_probability[view]:
-        kernel = max(3, image.shape[-1] // 10 | 1)  # about a tenth of the side, odd
+        kernel = max(3, int(image.shape[-1] * config.blur_kernel_share) | 1)
         image = TF.gaussian_blur(image, [kernel, kernel], [sigma, sigma])
     if chance[4] < config.solarize_probability[view]:
-        image = TF.solarize(image, 128)
+        image = TF.solarize(image, config.solarize_threshold)
     return torch.clone(image)

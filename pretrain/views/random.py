@@ -4,8 +4,38 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["text", "image", "audio", "crop_image", "crop_audio", "subset"]
-PURPOSES: tuple[Purpose, ...] = ("text", "image", "audio", "crop_image", "crop_audio", "subset")
+Purpose = Literal[
+    "text",
+    "image",
+    "audio",
+    "crop_image",
+    "crop_audio",
+    "subset",
+    "text_words",
+    "audio_chance",
+    "audio_level",
+    "audio_masks",
+    "natural_text",
+    "natural_image",
+    "natural_audio",
+]
+PURPOSES: tuple[Purpose, ...] = (
+    "text",
+    "image",
+    "audio",
+    "crop_image",
+    "crop_audio",
+    "subset",
+    "text_words",
+    "audio_chance",
+    "audio_level",
+    "audio_masks",
+    "natural_text",
+    "natural_image",
+    "natural_audio",
+)
+"""A purpose's place is part of its key, so new ones go to the end: the views that a seed gives
+stay what they were."""
 
 
 def view_generator(

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from eval.features import TaskSamples, extract_features
-from eval.probe import task_splits
+from eval.features import extract_features
+from eval.problems import task_splits
+from eval.samples import TaskSamples
 from eval.splits import SplitConfig
 from pretrain.models import Backbone
 

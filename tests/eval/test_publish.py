@@ -16,6 +16,7 @@ from eval.publish import PublishConfig, publish, verify_published
 from eval.records import write_json
 from eval.release_checks import SUMS_FILE
 from pretrain.checkpoint import COMPLETE, open_checkpoint
+from pretrain.health import Finding, Verdict, save_verdict
 from pretrain.models import Backbone
 
 APACHE = PublishConfig(licence="apache-2.0")
@@ -39,7 +40,7 @@ def copied(checkpoint, parent):
 
 
 def rewritten(checkpoint, change):
-    """The checkpoint after a change of its files, whole again by its marker."""
+    """The checkpoint after a change of its backbone's files, whole again by its marker."""
     change(checkpoint.backbone)
     marker = checkpoint.folder / COMPLETE
     content = json.loads(marker.read_text())
@@ -189,6 +190,19 @@ def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="NaN or infinite weights"):
         publish(own, tmp_path / "out", APACHE)
     assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_checkpoint_of_a_collapsed_run_is_refused_unless_asked_for(checkpoint, tmp_path):
+    finding = Finding(rule="collapse", severity="stop", sentence="audio is one point.")
+    own = rewritten(
+        copied(checkpoint, tmp_path),
+        lambda backbone: save_verdict(Verdict(step=20, findings=(finding,)), backbone.parent),
+    )
+    with pytest.raises(ValueError, match=r"unfit to publish.*audio is one point.*--allow-unfit"):
+        publish(own, tmp_path / "out", APACHE)
+    assert os.listdir(tmp_path) == ["run"]
+    publish(own, tmp_path / "out", dataclasses.replace(APACHE, allow_unfit=True))
+    assert (tmp_path / "out" / SUMS_FILE).is_file()
 
 
 def test_a_pickle_in_the_backbone_is_refused(checkpoint, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from eval.charts import LineChart, draw_lines, short, ticks
 from eval.records import write_json
 from eval.report import write_report
+from pretrain.health import Finding, Verdict
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 EVIL = "<script>alert('x')</script>"
@@ -34,6 +35,13 @@ def run(tmp_path, make_report):
     ]
     text = "\n".join(json.dumps(line) for line in lines) + '\n{"step": 4'
     (folder / "metrics.jsonl").write_text(text)
+    finding = Finding(rule="constant", severity="stop", sentence=f"audio is constant. {EVIL}")
+    verdicts = [Verdict(step=10), Verdict(step=20, findings=(finding,))]
+    records = [
+        {"step": verdict.step, "verdict": verdict.to_json(), "news": verdict.sentences()}
+        for verdict in verdicts
+    ]
+    (folder / "health.jsonl").write_text("\n".join(map(json.dumps, records)) + '\n{"ste')
     write_json(folder / "config.json", {"pretrain": {"note": EVIL}})
     sample = {
         "key": EVIL,
@@ -84,11 +92,14 @@ def test_the_page_shows_scores_losses_health_and_views(run):
     page = write_report(run).read_text()
     for words in (
         "beat random-initialised ones for: text",
-        "Score over checkpoints",
         "text → image",
         "Target pace",
         "Spread of projections",
-        "collapsed below 0.1",
+        "1 is even in all directions",
+        "Collapsed: these weights are unfit to publish",
+        "audio is constant.",
+        "What was found when",
+        "Score over checkpoints",
         "What the networks see",
         "1 lines of the metrics were cut short",
         "audio not probed",

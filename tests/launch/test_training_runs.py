@@ -111,6 +111,7 @@ def test_torchrun_starts_the_same_run(tmp_path, sample_shards, whole_run):
     command = [*torchrun, "-m", "launch", "pretrain", "--config", str(file)]
     assert subprocess.run(command, timeout=300).returncode == 0
     assert losses(run) == losses(whole_run)
+    assert (run / "views" / "views.json").exists()
 
 
 def test_every_pair_tau_and_health_are_in_the_metrics(whole_run):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -63,8 +64,25 @@ def test_micro_samples_that_do_not_divide_the_share_are_refused():
         (OptimConfig, {"warmup_fraction": 1.0}),
         (OptimConfig, {"weight_decay": -0.1}),
         (OptimConfig, {"max_gradient_norm": -1.0}),
+        (OptimConfig, {"final_weight_decay": -0.1}),
+        (OptimConfig, {"momentum": 1.0}),
+        (OptimConfig, {"trust_coefficient": float("nan")}),
     ],
 )
 def test_nonsense_is_refused_by_the_name_of_its_option(kind, option):
     with pytest.raises(ValueError, match=next(iter(option))):
         kind(**option)
+
+
+def test_lars_under_zero_is_refused_with_both_options_named():
+    data, lars = DataConfig(shards="shards"), OptimConfig(optimizer="lars")
+    assert PretrainConfig(data=data, optim=lars, zero_stage=0).optim == lars
+    with pytest.raises(ValueError, match=r"optim\.optimizer lars needs zero_stage 0"):
+        PretrainConfig(data=data, optim=lars)
+
+
+def test_a_mixup_group_that_splits_over_ranks_is_refused_before_the_start():
+    config = replace(a_config(), batch=BatchConfig(global_samples=24))
+    config.check_ranks(3)
+    with pytest.raises(ValueError, match="mixup_group 8 does not divide the 12 samples"):
+        config.check_ranks(2)

@@ -9,7 +9,7 @@ from pretrain.schedules import ema_tau
 def test_the_target_follows_the_equation():
     network, online = nn.Linear(3, 2), nn.Linear(3, 2)
     expected = network.weight.detach().double().clone()
-    target = Target(network, EmaConfig(base_tau=0.9), total_steps=10)
+    target = Target(network, 0.9, total_steps=10)
     for step in range(10):
         target.update(online.named_parameters(), step)
         tau = ema_tau(step, 10, 0.9)
@@ -21,8 +21,7 @@ def test_a_bfloat16_network_follows_a_float32_master():
     network, online = nn.Linear(64, 64), nn.Linear(64, 64)
     online.load_state_dict({name: value + 0.1 for name, value in network.state_dict().items()})
     before = network.weight.detach().clone()
-    config = EmaConfig(base_tau=0.999)
-    target = Target(network, config, total_steps=10**6, working_dtype=torch.bfloat16)
+    target = Target(network, 0.999, total_steps=10**6, working_dtype=torch.bfloat16)
     assert torch.equal(target.masters["weight"], before)
     for step in range(200):
         target.update(online.named_parameters(), step)
@@ -33,26 +32,42 @@ def test_a_bfloat16_network_follows_a_float32_master():
 
 
 def test_predictors_that_the_target_lacks_are_passed_over():
-    target = Target(nn.Linear(3, 2), EmaConfig(), total_steps=10)
+    target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
     online = [*nn.Linear(3, 2).named_parameters(), ("predictor.weight", torch.zeros(2, 2))]
     target.update(online, 0)
 
 
 def test_a_missing_online_weight_is_named():
-    target = Target(nn.Linear(3, 2), EmaConfig(), total_steps=10)
+    target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
     with pytest.raises(ValueError, match="bias"):
         target.update([("weight", torch.zeros(2, 3))], 0)
 
 
 def test_a_saved_target_comes_back_bit_for_bit(tmp_path):
-    target = Target(nn.Linear(3, 2), EmaConfig(), total_steps=10)
+    target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
     target.save(tmp_path / "target.safetensors")
-    other = Target(nn.Linear(3, 2), EmaConfig(), total_steps=10)
+    other = Target(nn.Linear(3, 2), 0.99, total_steps=10)
     other.load(tmp_path / "target.safetensors")
     assert torch.equal(other.network.weight, target.network.weight)
 
 
 def test_another_networks_file_is_refused(tmp_path):
-    Target(nn.Linear(3, 2), EmaConfig(), 10).save(tmp_path / "target.safetensors")
+    Target(nn.Linear(3, 2), 0.99, 10).save(tmp_path / "target.safetensors")
     with pytest.raises(ValueError, match="not the weights of this target"):
-        Target(nn.Linear(3, 2, bias=False), EmaConfig(), 10).load(tmp_path / "target.safetensors")
+        Target(nn.Linear(3, 2, bias=False), 0.99, 10).load(tmp_path / "target.safetensors")
+
+
+def test_a_tau_that_is_given_is_kept_and_one_that_is_not_fits_the_run():
+    assert EmaConfig(base_tau=0.999).tau_for(300, 64, 20) == 0.999
+    # 700 steps may remember 70; the preset of 151 epochs at this batch would be 6,400.
+    assert EmaConfig().tau_for(297, 64, 700) == pytest.approx(1 - 10 / 700)
+    # 100 epochs of a million samples at a batch of 4096.
+    assert EmaConfig().tau_for(1_000_000, 4096, 24_414) == pytest.approx(0.99, abs=1e-5)
+
+
+def test_a_target_with_tau_one_never_moves():
+    network, online = nn.Linear(3, 2), nn.Linear(3, 2)
+    before = network.weight.detach().clone()
+    target = Target(network, 1.0, total_steps=10)
+    target.update(online.named_parameters(), 0)
+    assert torch.equal(network.weight, before)

@@ -1,6 +1,11 @@
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_sharding.batch import DecodedSample, TripleBatch
 from data_sharding.logmel import LogMel, LogMelConfig
@@ -10,13 +15,24 @@ from pretrain.views import (
     ImageViewConfig,
     SubsetConfig,
     TextViewConfig,
+    TextVocabulary,
     TrainCrops,
     ViewsConfig,
 )
-from pretrain.views.audio import mixup
+from pretrain.views.audio_level import LevelConfig
+from pretrain.views.audio_masks import SpectrogramMaskConfig
 from pretrain.views.image import photometric
+from pretrain.views.natural import NaturalViewConfig
 from pretrain.views.random import view_generator
-from pretrain.views.text import MASK_ID, mask_tokens
+from pretrain.views.words import WordEditConfig
+
+GOLDEN_TOKENS = [6, 32, 15, 21, 10, 30, 28, 27, 45, 17, 0, 0]
+GOLDEN_LENGTHS = [78, 89]
+GOLDEN_SUBSETS = [7, 10, 10]
+GOLDEN_PIXELS = [0.47291, 0.4922]
+GOLDEN_CORNER = [0.85098, 0.35294]
+GOLDEN_MELS = [7.51006, 7.35614]
+GOLDEN_POINT = [7.70271, 6.75615]
 
 
 def a_batch(num=8, first=0):
@@ -25,8 +41,8 @@ def a_batch(num=8, first=0):
         keys=tuple(f"k{first + i}" for i in range(num)),
         sample_ids=torch.arange(first, first + num),
         epochs=torch.zeros(num, dtype=torch.int64),
-        token_ids=torch.randint(5, 50, (num, 12), generator=generator),
-        token_mask=torch.ones(num, 12, dtype=torch.bool),
+        token_ids=torch.randint(5, 50, (num, 1, 12), generator=generator).repeat(1, 2, 1),
+        token_mask=torch.ones(num, 2, 12, dtype=torch.bool),
         image=torch.randint(0, 255, (num, 2, 3, 16, 16), generator=generator, dtype=torch.uint8),
         waveform=torch.randn(num, 2, 8000, generator=generator),
         present=torch.ones(num, 3, dtype=torch.bool),
@@ -36,8 +52,13 @@ def a_batch(num=8, first=0):
     )
 
 
+def plain_vocabulary(num=50):
+    special = np.arange(num) < 5
+    return TextVocabulary(mask_id=4, special=special, continuation=np.zeros(num, dtype=bool))
+
+
 def augment(config=None, seed=0):
-    return Augment(config or ViewsConfig(), LogMel(LogMelConfig()), seed)
+    return Augment(config or ViewsConfig(), LogMel(LogMelConfig()), plain_vocabulary(), seed)
 
 
 def test_the_same_key_gives_the_same_numbers_and_any_other_key_others():
@@ -96,28 +117,6 @@ def test_a_mixup_group_that_does_not_divide_the_batch_is_refused():
         augment()(a_batch(6))
 
 
-def test_mixup_of_equal_clips_changes_nothing_and_ratio_zero_is_the_clip():
-    clip = torch.randn(1, 4, 5).repeat(4, 1, 1)
-    ratios = torch.tensor([0.0, 0.1, 0.3, 0.9])
-    torch.testing.assert_close(mixup(clip, 4, ratios, [1, 2, 3, 1]), clip)
-    other = torch.randn(4, 4, 5)
-    mixed = mixup(other, 2, torch.tensor([0.0, 0.0, 0.25, 0.25]), [1, 1, 1, 1])
-    torch.testing.assert_close(mixed[0], other[0])
-    expected = torch.log(0.75 * other[2].exp() + 0.25 * other[3].exp())
-    torch.testing.assert_close(mixed[2], expected)
-
-
-def test_masking_keeps_special_tokens_and_deleting_closes_the_gap():
-    ids = torch.tensor([2, 10, 11, 12, 3, 0, 0])
-    mask = torch.tensor([True] * 5 + [False] * 2)
-    masked, kept = mask_tokens(ids, mask, (1.0, 0.0), np.random.default_rng(0))
-    assert masked.tolist() == [2, MASK_ID, MASK_ID, MASK_ID, 3, 0, 0]
-    assert torch.equal(kept, mask)
-    deleted, kept = mask_tokens(ids, mask, (0.0, 1.0), np.random.default_rng(0))
-    assert deleted.tolist() == [2, 3, 0, 0, 0, 0, 0]
-    assert kept.sum() == 2
-
-
 def test_photometric_changes_off_leave_the_picture_alone():
     off = ImageViewConfig(
         flip_probability=0.0, jitter_probability=0.0, grayscale_probability=0.0,
@@ -149,7 +148,7 @@ def test_crops_of_a_sample_without_picture_or_sound_are_zeros():
     assert tensors.image.shape == (2, 3, 8, 8)
     assert not tensors.image.any()
     assert not tensors.waveform.any()
-    assert tensors.token_ids.tolist() == [2, 3, 4, 5, 6, 11]  # cut, the last token kept
+    assert tensors.token_ids.tolist() == [[2, 3, 4, 5, 6, 11]] * 2  # cut, the last token kept
 
 
 @pytest.mark.parametrize(
@@ -161,8 +160,102 @@ def test_crops_of_a_sample_without_picture_or_sound_are_zeros():
         (AudioViewConfig, {"mixup_ratio": 1.0}),
         (AudioViewConfig, {"crop_seconds": 0.0}),
         (TextViewConfig, {"mask_probability": (0.1, -0.1)}),
+        (ImageViewConfig, {"crop_aspect": (2.0, 0.5)}),
+        (ImageViewConfig, {"blur_sigma": (0.0, 1.0)}),
+        (ImageViewConfig, {"blur_kernel_share": 0.7}),
+        (ImageViewConfig, {"solarize_threshold": 300}),
+        (AudioViewConfig, {"fader_probability": (0.5, 2.0)}),
+        (LevelConfig, {"noise_snr_decibels": (30.0, 10.0)}),
+        (SpectrogramMaskConfig, {"time_share": 0.0}),
+        (WordEditConfig, {"span_mean_words": 0.5}),
+        (WordEditConfig, {"drop_probability": (0.0, 1.5)}),
+        (NaturalViewConfig, {"text": 1.1}),
     ],
 )
 def test_a_view_option_out_of_range_is_refused_by_name(kind, option):
     with pytest.raises(ValueError, match=next(iter(option))):
         kind(**option)
+
+
+def a_fixed_batch(num=8):
+    """The same numbers on every machine and for every version of torch."""
+    numbers = np.random.Generator(np.random.Philox(key=0))
+    token_ids = torch.from_numpy(numbers.integers(5, 50, (num, 1, 12))).repeat(1, 2, 1)
+    pixels = numbers.integers(0, 255, (num, 2, 3, 16, 16), dtype=np.uint8)
+    waveform = torch.from_numpy(numbers.standard_normal((num, 2, 8000), dtype=np.float32))
+    return replace(
+        a_batch(num), token_ids=token_ids, image=torch.from_numpy(pixels), waveform=waveform
+    )
+
+
+def test_a_seed_gives_the_views_it_always_gave():
+    config = ViewsConfig(
+        image=ImageViewConfig(blur_probability=(1.0, 0.1)),
+        audio=AudioViewConfig(mixup_ratio=0.3),
+        text=TextViewConfig(mask_probability=(0.3, 0.1), delete_probability=(0.2, 0.1)),
+    )
+    views = augment(config, seed=3)(a_fixed_batch())
+    assert views.token_ids[0, 0].tolist() == GOLDEN_TOKENS
+    assert views.token_mask.sum((1, 2)).tolist() == GOLDEN_LENGTHS
+    assert views.subset.sum((0, 1)).tolist() == GOLDEN_SUBSETS
+    # Loose enough for another library's rounding, far too tight for another draw.
+    assert views.image.mean((1, 2, 3, 4)).tolist() == pytest.approx(GOLDEN_PIXELS, abs=1e-3)
+    assert views.image[:, 0, 0, 0, 0].tolist() == pytest.approx(GOLDEN_CORNER, abs=0.01)
+    assert views.log_mel.mean((1, 2, 3)).tolist() == pytest.approx(GOLDEN_MELS, abs=1e-3)
+    assert views.log_mel[:, 0, 5, 7].tolist() == pytest.approx(GOLDEN_POINT, abs=1e-3)
+
+
+def test_an_option_that_is_off_takes_no_draw_from_another():
+    batch, plain = a_batch(), augment()(a_batch())
+    config = ViewsConfig(
+        text=TextViewConfig(words=WordEditConfig(drop_probability=(0.5, 0.5))),
+        audio=AudioViewConfig(level=LevelConfig(noise_probability=(1.0, 1.0))),
+    )
+    changed = augment(config)(batch)
+    assert torch.equal(changed.image, plain.image)
+    assert torch.equal(changed.subset, plain.subset)
+    assert not torch.equal(changed.token_ids, plain.token_ids)
+    assert not torch.equal(changed.log_mel, plain.log_mel)
+    words_alone = replace(config, audio=AudioViewConfig())
+    assert torch.equal(augment(words_alone)(batch).log_mel, plain.log_mel)
+
+
+EVERYTHING = ViewsConfig(
+    image=ImageViewConfig(blur_probability=(1.0, 0.5), solarize_probability=(0.5, 0.5)),
+    audio=AudioViewConfig(
+        mixup_probability=(0.5, 0.5),
+        mixup_group=4,
+        resize_time=(0.6, 1.5),
+        level=LevelConfig(gain_probability=(0.5, 0.5), noise_probability=(0.5, 0.5)),
+        masks=SpectrogramMaskConfig(time_probability=(0.5, 1.0), frequency_probability=(1.0, 0.5)),
+    ),
+    text=TextViewConfig(
+        mask_unit="word",
+        delete_probability=(0.1, 0.1),
+        words=WordEditConfig(
+            span_probability=(0.5, 0.2), drop_probability=(0.2, 0.1), repeat_probability=(0.2, 0.1)
+        ),
+    ),
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_any_cut_of_a_batch_into_groups_gives_the_same_views(data):
+    batch = a_batch(16)
+    whole = augment(EVERYTHING)(batch)
+    bounds = [0, *sorted(data.draw(st.sets(st.sampled_from([4, 8, 12])))), 16]
+    parts = [batch.slice(start, stop) for start, stop in pairwise(bounds)]
+    order = data.draw(st.permutations(range(len(parts))))  # of the workers, or after a restart
+    drawn = {place: augment(EVERYTHING)(parts[place]) for place in order}
+    for name in ("token_ids", "token_mask", "image", "log_mel", "subset"):
+        joined = torch.cat([getattr(drawn[place], name) for place in range(len(parts))], dim=1)
+        torch.testing.assert_close(getattr(whole, name), joined)
+
+
+def test_an_epoch_later_the_same_samples_have_other_views():
+    batch = a_batch()
+    views = augment()(batch)
+    later = augment()(replace(batch, epochs=batch.epochs + 1))
+    for name in ("token_ids", "image", "log_mel", "subset"):
+        assert not torch.equal(getattr(views, name), getattr(later, name)), name

@@ -38,7 +38,7 @@ def test_the_good_rows_go_on_and_the_bad_ones_are_listed(tmp_path):
         file.write(b'{"id": "bytes", "text": "\xff\xfe"}\n')
         file.write(b'{"id": "surrogate", "text": "\\ud800"}\n')
         file.write(b"not json\n")
-        file.write(b'{"id": "listed", "text": ["a"]}\n')
+        file.write(b'{"id": "nested", "text": [["a"]]}\n')
         file.write(b'{"id": "nan", "text": "a", "metadata": {"x": NaN}}\n')
     report = shard_corpus(corpus, tmp_path / "out", LENIENT)
     lines = (tmp_path / "out" / REJECTS_FILE).read_text().splitlines()

@@ -151,7 +151,7 @@ def test_bad_rows_are_rejected_and_the_others_read(tmp_path):
     expected = ["", "bad-row", "bad-row", "invalid-utf8", ""]
     assert reasons(records(tmp_path / "manifest.csv", text)) == expected
     lines = (
-        '{"text": "a"}\nnot json\n[1]\n{"text": ["a"]}\n{"text": "\\ud800"}\n{"text": "\udcff"}\n'
+        '{"text": "a"}\nnot json\n[1]\n{"text": [["a"]]}\n{"text": "\\ud800"}\n{"text": "\udcff"}\n'
         '{"text": "a", "metadata": {"x": NaN}}\n{"labels": 1, "text": "a"}\n'
         f'{{"text": {"[" * 100_000}}}\n{{"text": "z"}}\n'
     )

@@ -1,14 +1,13 @@
-"""Where numbers go: TensorBoard, a JSONL file, and the terminal."""
+"""Where numbers go: a JSONL file, the terminal, and several places at once."""
 
 import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 
 @runtime_checkable
@@ -35,11 +34,14 @@ class JsonlSink:
     def __init__(self, path: Path, resumed_at: int) -> None:
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step_of(line) <= resumed_at]
-            path.write_text("".join(line + "\n" for line in kept))
+            # Whole or not at all: other ranks of a resumed run read it meanwhile.
+            temporary = path.with_name(path.name + ".tmp")
+            temporary.write_text("".join(line + "\n" for line in kept))
+            temporary.replace(path)
         self._stream = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append a line."""
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append a line; values are anything that JSON holds."""
         self._stream.write(json.dumps({"step": step, **values}) + "\n")
         self._stream.flush()
 
@@ -53,23 +55,6 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")  # a line cut short by a kill
-
-
-class TensorBoardSink:
-    """Scalars by name; what is before a slash is the page's group."""
-
-    def __init__(self, folder: Path, resumed_at: int) -> None:
-        purge = resumed_at + 1 if resumed_at else None
-        self._writer = SummaryWriter(str(folder), purge_step=purge)
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Add scalars."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush and close."""
-        self._writer.close()
 
 
 class TerminalSink:

@@ -1,41 +1,20 @@
-"""Normalised log-mel -> one embedding per clip."""
-
-from dataclasses import dataclass
-from typing import Literal
+"""Three convolution blocks over the spectrogram."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pretrain.models.encoded import Encoded
+from pretrain.models.audio.config import AudioConfig
+from pretrain.models.encoded import Encoded, Encoder
 
 
-@dataclass(frozen=True, kw_only=True)
-class AudioConfig:
-    """A convolutional log-mel encoder after BYOL-A (Niizumi et al. 2021, arXiv 2103.06695)."""
-
-    encoder: Literal["audio_cnn"] = "audio_cnn"
-    """`audio_cnn`: three 3x3 conv, norm, ReLU, max-pool blocks, then a linear layer."""
-
-    width: int = 32
-    """Channels of the first block; doubled in each of the next two."""
-
-    embed_dim: int = 256
-    """Dimension of the embedding."""
-
-    clip_seconds: float = 3.0
-    """Length of a clip in evaluation; what pretraining crops is set by the views."""
-
-    def __post_init__(self) -> None:
-        if self.width % 8:
-            raise ValueError(f"audio.width must be a multiple of 8, got {self.width}")
-
-
-class AudioCnn(nn.Module):
+class AudioCnn(Encoder):
     """Three conv blocks; mean plus maximum over time, as BYOL-A pools.
 
     Group norm in place of BYOL-A's batch norm: the same features whatever else is in the
     batch, on any number of ranks.
+
+    Source: Niizumi et al. 2021, arXiv 2103.06695.
     """
 
     def __init__(self, config: AudioConfig, num_mels: int) -> None:

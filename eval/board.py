@@ -1,0 +1,50 @@
+"""What all arms of a table are measured on: one set of splits for each representation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_sharding.schema import MODALITIES
+from eval.card import Task
+from eval.linear_probe import SplitProblem
+from eval.probe import ProbeConfig
+from eval.problems import split_problems, task_splits, usable
+from eval.samples import TaskSamples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """The splits of a task, by representation; the same for every arm."""
+
+    samples: TaskSamples
+    problems: Mapping[str, Sequence[SplitProblem]]
+    """By representation that some sample can give."""
+    late: Sequence[SplitProblem]
+    """For votes of the single modalities: samples that have any of them."""
+
+
+def make_board(task: Task, samples: TaskSamples, config: ProbeConfig) -> Board:
+    """Split the samples as `config` says.
+
+    Raises:
+        ValueError: see `eval.problems`; or no sample can give any of the representations.
+    """
+    splits = task_splits(samples, config.splits)
+    used = {name: usable(name, task, samples, config.rows) for name in config.representations}
+    used = {name: mask for name, mask in used.items() if mask.any()}
+    if not used:
+        raise ValueError(
+            f"task {task.name}: no labelled sample has {' or '.join(config.representations)}"
+        )
+    single = [mask for name, mask in used.items() if name in MODALITIES]
+    voting = np.logical_or.reduce(single or list(used.values()))
+
+    def problems(name: str, mask: np.ndarray) -> list[SplitProblem]:
+        return split_problems(task, samples, splits, config.linear, (name, mask))
+
+    return Board(
+        samples=samples,
+        problems={name: problems(name, mask) for name, mask in used.items()},
+        late=problems("any modality", voting),
+    )

@@ -1,0 +1,55 @@
+"""All that a run writes about itself while it goes on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from pretrain.metrics.sinks import JsonlSink, Sinks, TerminalSink
+from pretrain.metrics.tensorboard import TensorBoardSink
+
+HEALTH_FILE = "health.jsonl"
+
+
+class Journal:
+    """``metrics.jsonl``, ``health.jsonl``, ``tensorboard/`` and the terminal, as one sink.
+
+    Args:
+        run: The run folder.
+        total_steps: Of the run.
+        resumed_at: What was written of later steps, by a killed run, is dropped.
+    """
+
+    def __init__(self, run: Path, total_steps: int, resumed_at: int) -> None:
+        views = run / "views" / "views.json"
+        self._tensorboard = TensorBoardSink(run / "tensorboard", resumed_at, views)
+        self._health = JsonlSink(run / HEALTH_FILE, resumed_at)
+        metrics = JsonlSink(run / "metrics.jsonl", resumed_at)
+        terminal = TerminalSink(total_steps, resumed_at)
+        self._sinks = Sinks([metrics, self._tensorboard, terminal])
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Metrics of a logged step, everywhere."""
+        self._sinks.write(step, values)
+
+    def write_health(self, step: int, record: Mapping[str, Any]) -> None:
+        """The record of a look; what is new in its verdict is said at once."""
+        self._health.write(step, record)
+        for sentence in record["news"]:
+            print(f"step {step}: {sentence}", flush=True)
+
+    def write_embeddings(
+        self,
+        step: int,
+        by_source: Mapping[str, Float[Tensor, "sample _"]],
+        keys: Sequence[str],
+    ) -> None:
+        """A table per source for TensorBoard's embedding projector."""
+        self._tensorboard.write_embeddings(step, by_source, keys)
+
+    def close(self) -> None:
+        """Close every file."""
+        self._sinks.close()
+        self._health.close()

@@ -1,0 +1,74 @@
+import json
+import re
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pretrain.metrics import HEALTH_FILE, Journal, JsonlSink
+from pretrain.metrics.guide import PAGES
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
+    "WjR9awAAAABJRU5ErkJggg=="
+)
+VALUES = {"loss/total": 1.0, "speed/samples_per_second": 9.0, "health/std_projector_text": 0.8}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    sample = {"image": PIXEL, "image_views": [PIXEL, PIXEL], "spectrogram": None}
+    (tmp_path / "views").mkdir()
+    (tmp_path / "views" / "views.json").write_text(json.dumps({"samples": [sample, sample]}))
+    return Journal(tmp_path, total_steps=10, resumed_at=0)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_pages_that_a_person_can_read(tmp_path, journal):
+    journal.write(1, VALUES)
+    journal.write_embeddings(1, {"fused": torch.randn(5, 8)}, list("abcde"))
+    journal.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == set(VALUES)
+    assert events.Tags()["images"] == ["views/first_batch"]
+    picture = events.Images("views/first_batch")[0]
+    assert (picture.width, picture.height) == (4 * 128, 2 * 128)
+    texts = [tag for tag in events.Tags()["tensors"] if tag.startswith("guide/")]
+    assert len(texts) == len(PAGES)
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+    keys = next((tmp_path / "tensorboard").rglob("metadata.tsv")).read_text()
+    assert keys.split() == list("abcde")
+
+
+def test_what_the_rules_found_is_said_once_and_kept(tmp_path, journal, capsys):
+    journal.write_health(1, {"loss/total": 1.0, "news": ["audio is constant."]})
+    journal.write_health(2, {"loss/total": 1.0, "news": []})
+    journal.close()
+    assert capsys.readouterr().out == "step 1: audio is constant.\n"
+    assert [record["step"] for record in lines(tmp_path / HEALTH_FILE)] == [1, 2]
+
+
+def test_a_resumed_run_drops_what_was_written_after_its_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    JsonlSink(path, resumed_at=2).close()
+    assert [record["step"] for record in lines(path)] == [1, 2]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["loss/intra_text", "loss/cross_text_image", "loss/fused", "loss/reconstruction_text",
+     "schedule/tau", "schedule/learning_rate", "schedule/weight_decay", "gradient/norm",
+     "gradient/share_heads", "gradient/cosine_intra_cross_audio", "health/std_target_audio",
+     "health/std_predictor_cross_text_image", "health/rank_encoder_fused",
+     "health/alignment_text_audio", "health/target_follow", "health/update_fusion",
+     "health/drift_text", "knn/image", "speed/samples_per_second", "data/wait_share"],
+)  # fmt: skip
+def test_every_metric_has_one_chart_and_words(tag):
+    charts = [curve for page in PAGES for curve in page.curves if curve.lines([tag])]
+    assert len(charts) == 1
+    assert re.search(r"\w\.$", charts[0].looks)

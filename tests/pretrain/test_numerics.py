@@ -1,0 +1,118 @@
+"""Whole training steps in this process: optimizers, precision, and what is refused."""
+
+import itertools
+
+import pytest
+import torch
+
+from pretrain.build import Training
+from pretrain.optim import OptimConfig
+from pretrain.step import NonFiniteLossError
+from tiny import tiny_backbone, tiny_pretrain
+
+pytestmark = pytest.mark.usefixtures("one_rank")
+
+
+@pytest.fixture
+def training_with(tmp_path, sample_shards):
+    """Makes trainings, and closes them."""
+    made = []
+
+    def make(**changes):
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Training(tiny_pretrain(sample_shards, **changes), folder, None))
+        return made[-1]
+
+    yield make
+    for training in made:
+        training.close()
+
+
+def reports(training, num_steps=3):
+    run = training.run()
+    batches = itertools.islice(run.batches(0), num_steps)
+    return [run.step(batch, step) for step, batch in enumerate(batches)]
+
+
+def losses(training, num_steps=3):
+    return [report.loss for report in reports(training, num_steps)]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "adagrad", "lars"])
+def test_every_optimizer_trains_in_float32_and_bfloat16(training_with, name):
+    optim = OptimConfig(optimizer=name, learning_rate=0.01)
+    exact, rounded = (
+        losses(training_with(optim=optim, zero_stage=0, precision=precision))
+        for precision in ("fp32", "bf16")
+    )
+    assert len(set(exact)) == 3
+    assert rounded == pytest.approx(exact, rel=0.05)
+
+
+def test_neither_sharding_nor_recomputing_activations_changes_a_loss(training_with):
+    plain = losses(training_with(zero_stage=0))
+    assert losses(training_with(zero_stage=1)) == pytest.approx(plain, rel=1e-5)
+    recomputed = training_with(activation_checkpointing="encoders")
+    assert losses(recomputed) == pytest.approx(plain, rel=1e-5)
+
+
+def test_a_step_tells_the_rate_and_the_decay_that_it_took(training_with):
+    optim = OptimConfig(
+        learning_rate=0.01,
+        final_learning_rate=0.001,
+        warmup_fraction=0.5,
+        weight_decay=0.1,
+        final_weight_decay=0.5,
+    )
+    training = training_with(optim=optim, total_steps=4)
+    seen = [report.values() for report in reports(training)]
+    rates = [values["schedule/learning_rate"] for values in seen]
+    assert rates == pytest.approx([0.005, 0.01, 0.01])
+    decays = [values["schedule/weight_decay"] for values in seen]
+    assert decays == pytest.approx([0.1, 0.1 + 0.4 * (1 - 0.5**0.5) / 2, 0.3])
+
+
+def test_the_target_remembers_a_tenth_of_a_run_whose_pace_is_not_given(training_with):
+    assert training_with(total_steps=40).target.tau(0) == pytest.approx(0.75)
+
+
+def test_a_slowed_tower_moves_less_and_the_others_as_before(training_with):
+    optim = OptimConfig(optimizer="sgd", learning_rate=0.1, max_gradient_norm=None)
+    plain = tiny_backbone()
+    slowed = plain.__class__(
+        text=plain.text.__class__(**vars(plain.text) | {"learning_rate_scale": 0.01}),
+        image=plain.image,
+        audio=plain.audio,
+        fusion=plain.fusion,
+    )
+    moved = []
+    for backbone in (plain, slowed):
+        training = training_with(backbone=backbone, optim=optim)
+        before = {n: p.detach().clone() for n, p in training.online.named_parameters()}
+        losses(training, num_steps=1)
+        moved.append({n: p.detach() - before[n] for n, p in training.online.named_parameters()})
+    for name, step in moved[0].items():
+        scale = 0.01 if name.startswith("backbone.encoders.text.") else 1.0
+        torch.testing.assert_close(moved[1][name], scale * step, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_gradient_that_is_not_finite_is_traced_and_touches_neither_weight_nor_target(
+    training_with, stage, precision
+):
+    training = training_with(zero_stage=stage, precision=precision)
+    online = dict(training.online.named_parameters())
+    name = next(name for name in online if name.startswith("backbone.encoders.image."))
+    run = training.run()
+    good, bad = itertools.islice(run.batches(0), 2)
+    run.step(good, 0)
+    before = [p.detach().clone() for p in (*online.values(), *training.target.masters.values())]
+    online[name].register_hook(lambda gradient: gradient * torch.nan)
+    with pytest.raises(NonFiniteLossError) as caught:
+        run.step(bad, 1)
+    for part in ("rank 0", name, bad.keys[0], bad.keys[-1], "no weight was changed"):
+        assert part in str(caught.value)
+    after = [*online.values(), *training.target.masters.values()]
+    assert all(torch.equal(now, then) for now, then in zip(after, before, strict=True))
