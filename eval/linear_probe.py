@@ -22,6 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from eval.metrics import Scores, score
 from eval.splits import Split, refuse_leakage
 
+LARGEST_HESSIAN = 1_500
+"""Rows of a Hessian that Newton's method may factor; at 2,700 it took minutes a fit."""
+
 Matrix = Float[np.ndarray, "row dim"]
 Labels = Int64[np.ndarray, "row"]
 Train = tuple[Float[np.ndarray, "train dim"], Int64[np.ndarray, "train"]]
@@ -190,9 +193,10 @@ def _solver(features: Matrix | csr_matrix, num_classes: int) -> Literal["lbfgs",
     """The cheaper way to the one optimum.
 
     Newton's method needs a handful of steps where L-BFGS needs hundreds, but a Hessian of
-    (class x dim) squared: it is taken where that is small beside the rows.
+    (class x dim) squared: it is taken where that is small, also beside the rows.
     """
-    if isinstance(features, np.ndarray) and num_classes * features.shape[1] < len(features):
+    unknowns = num_classes * features.shape[1]
+    if isinstance(features, np.ndarray) and unknowns < min(len(features), LARGEST_HESSIAN):
         return "newton-cholesky"
     return "lbfgs"
 

@@ -17,6 +17,15 @@ from pretrain.checkpoint import Checkpoint
 from pretrain.models import Backbone
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
+OBJECTIVES = {
+    "byol": "multimodal BYOL (an online network learns to predict a slowly following target "
+    "network's view of the same sample, within and across modalities)",
+    "autoencoder": "a multimodal autoencoder (each modality's content is told from its own "
+    "embedding and from the fused one, and the modalities' codes are correlated)",
+    "adversarial": "adversarial alignment (generators map each modality's codes to another's, "
+    "discriminators tell them apart; the content is reconstructed as an anchor)",
+}
+"""By the name in the run's configuration."""
 _METRIC_TYPES = {
     "macro_f1": "f1",
     "weighted_f1": "f1",
@@ -35,8 +44,10 @@ class CardFacts:
     num_parameters: Mapping[str, int]
     """By part: text, image, audio, fusion."""
     embed_dims: Mapping[str, int]
-    encoders: Mapping[str, str]
-    """Class that each modality's encoder is."""
+    classes: Mapping[str, str]
+    """Class of each part: the modalities' encoders and the fusion."""
+    objective: str
+    """What the weights were trained by, as a sentence's end."""
     exported: tuple[str, ...]
     """Modalities with a transformers folder of their own."""
     config: Mapping[str, Any]
@@ -60,10 +71,9 @@ def gather_facts(
             name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()
         },
         embed_dims=backbone.embed_dims,
-        encoders={
-            name: type(getattr(part, "model", part)).__name__
-            for name, part in backbone.encoders.items()
-        },
+        classes={name: type(getattr(part, "model", part)).__name__ for name, part in parts.items()},
+        # Runs of before there was a choice do not name it.
+        objective=OBJECTIVES[checkpoint.config.get("objective", "byol")],
         exported=exported,
         config=strip_private(checkpoint.config),
         data=_describe_data(checkpoint.config),

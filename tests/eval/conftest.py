@@ -131,7 +131,12 @@ def write_run(run, shards, seed=99):
         CorpusStats.load(shards / "stats"),
         shards / "stats" / "tokenizer.json",
     )
-    config = {"data": {"shards": str(shards)}, "seed": seed, "host": "gpu-node-17"}
+    config = {
+        "data": {"shards": str(shards)},
+        "objective": "byol",
+        "seed": seed,
+        "host": "gpu-node-17",
+    }
 
     def write(folder):
         with torch.random.fork_rng():

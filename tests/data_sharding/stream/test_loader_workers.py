@@ -19,7 +19,7 @@ ORDER = OrderConfig(block_samples=3, window_blocks=2, lanes=2)
 TESTS = Path(__file__).parents[2]
 
 STREAM = """
-import os, resource, sys, time
+import os, resource, signal, sys, time
 sys.path[:0] = sys.argv[3].split(os.pathsep)
 from data_sharding.decode import Decoder
 from data_sharding.stream.loader import LoaderConfig, TripleLoader
@@ -28,6 +28,8 @@ from data_sharding.stream.order import OrderConfig, Slice
 from tiny_corpus import FixedShapes
 
 if __name__ == "__main__":
+    # A shell that starts the tests in the background has SIGINT ignored, and children inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, files = sys.argv[1], int(sys.argv[2])
     if files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
@@ -157,9 +159,11 @@ def start_stream(folder, tmp_path, files=0):
         start_new_session=True,
     )
     with process:
-        yield process
-        for pid in members_of(process.pid):
-            os.kill(pid, signal.SIGKILL)
+        try:
+            yield process
+        finally:
+            for pid in members_of(process.pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("when", ["while it streams", "while the workers start"])
