@@ -20,12 +20,12 @@ from launch.jobs import submit_pretrain, submit_probe
 from launch.local import run_local
 from launch.recipes import find_recipe, list_recipes
 from launch.retrieve_command import retrieve_command
-from launch.run_config import RunConfig, load_run_config, prepare_run
+from launch.run_config import RunConfig, load_run_config
 from launch.shard_command import shard_command
 from launch.shard_tools import export_index_command, index_command, inspect_command, verify_command
+from launch.start import start_run
 from launch.stream_commands import blend_command, stream_command
 from launch.views_command import views_command
-from launch.views_sheet import write_views_sheet
 from pretrain.checkpoint import open_checkpoint
 
 TASK_IMPORTERS = {"mvsa-single": import_mvsa_single}
@@ -135,9 +135,7 @@ def pretrain_command(arguments: list[str]) -> int:
         config = replace(config, cluster="inline")
     if config.cluster == "inline":
         return _pretrain_inline(config, command.resume)
-    prepare_run(config, command.resume)
-    if not command.resume:
-        write_views_sheet(config.pretrain, config.run)
+    start_run(config, command.resume)
     if config.cluster == "slurm":
         job = submit_pretrain(config.run, config.slurm)
         print(f"job {job.job_id} pretrains {config.run}; logs: {config.run / 'logs'}")
@@ -171,9 +169,7 @@ def _pretrain_inline(config: RunConfig, resume: bool) -> int:
     from launch.worker import work
 
     if find_rendezvous(os.environ).rank == 0:
-        prepare_run(config, resume)
-        if not resume:
-            write_views_sheet(config.pretrain, config.run)
+        start_run(config, resume)
     return work(config)
 
 

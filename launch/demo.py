@@ -18,8 +18,8 @@ from eval.splits import SplitConfig
 from eval.tasks import Task, save_card
 from launch.local import run_local
 from launch.recipes.demo import demo
-from launch.run_config import RunConfig, prepare_run
-from launch.views_sheet import write_views_sheet
+from launch.run_config import RunConfig
+from launch.start import start_run
 from pretrain.checkpoint import open_checkpoint
 
 MARKER = ".triptych-demo"
@@ -57,8 +57,7 @@ def run_demo(config: DemoConfig) -> int:
         stats = compute_stats(shards, StatsConfig())
         print(f"{stats.vocab_size} word pieces from {stats.num_samples} samples")
     with _chapter(f"pretrain: multimodal BYOL, {config.ranks} DeepSpeed ranks"):
-        prepare_run(run, resume=False)
-        write_views_sheet(run.pretrain, run.run)
+        start_run(run, resume=False)
         if code := run_local(run.run, run.ranks):
             return code
     with _chapter("probe: frozen features of two checkpoints, beside their floors"):

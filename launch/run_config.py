@@ -67,7 +67,13 @@ class RunConfig:
             data=self.pretrain.data.with_absolute_paths(),
             backbone=self.pretrain.backbone.with_absolute_paths(),
         )
-        return replace(self, run=self.run.absolute(), pretrain=pretrain)
+        return replace(
+            self,
+            run=self.run.absolute(),
+            pretrain=pretrain,
+            probe_tasks=tuple(_absolute_task(task) for task in self.probe_tasks),
+            online_knn=self.online_knn and _absolute_task(self.online_knn),
+        )
 
     @property
     def world_size(self) -> int:
@@ -75,6 +81,11 @@ class RunConfig:
         return (
             self.slurm.nodes * self.slurm.ranks_per_node if self.cluster == "slurm" else self.ranks
         )
+
+
+def _absolute_task(task: str) -> str:
+    """A task's folder; the name of a built-in task stays."""
+    return str(Path(task).absolute()) if Path(task).is_dir() else task
 
 
 def save_run_config(config: RunConfig) -> None:
@@ -104,14 +115,24 @@ def prepare_run(config: RunConfig, resume: bool) -> None:
     """Check shards, batch and run folder, then write the configuration.
 
     Raises:
+        ShardError, ValueError: as `check_run`.
+    """
+    check_run(config, resume)
+    save_run_config(config)
+
+
+def check_run(config: RunConfig, resume: bool) -> None:
+    """Refuse what cannot be started, before anything is written.
+
+    Raises:
         ShardError: the shards are none, or without their statistics.
         ValueError: the folder holds a run and ``resume`` is false; or ``resume`` is true and
             there is nothing to resume, or what decides the weights has changed.
     """
-    # Refuse before anything is written.
     config.pretrain.check_ranks(config.world_size)
     open_stream(config.pretrain.data.shards, config.pretrain.data.split)
-    CorpusStats.load(config.pretrain.data.stats_folder)
+    stats = CorpusStats.load(config.pretrain.data.stats_folder)
+    config.pretrain.check_spectrogram(stats.log_mel)
     stored = config.run / "config.json"
     if resume:
         if not stored.exists():
@@ -125,7 +146,6 @@ def prepare_run(config: RunConfig, resume: bool) -> None:
         raise ValueError(
             f"{config.run} holds a run already; --resume continues it, --run names another folder"
         )
-    save_run_config(config)
 
 
 def refuse_drift(before: RunConfig, now: RunConfig) -> None:

@@ -11,7 +11,7 @@ from launch.recipes import RECIPES, find_recipe
 from launch.run_config import RunConfig, load_run_config
 from launch.views_page import write_views_page
 from launch.views_sheet import NUM_SAMPLES, SheetDrawer
-from pretrain.config import PretrainConfig
+from pretrain.config import MAX_SEED, PretrainConfig
 
 ANY_ORDER = OrderConfig(block_samples=1, lanes=1)
 """Of bare shards, which may be far fewer than a run needs."""
@@ -22,7 +22,7 @@ class ViewsCommand:
     """Draw the two views of some samples: pictures, spectrograms, sound, text with its masks.
 
     Nothing is trained. The first argument is a shard set (with the views of the recipe `base`),
-    a recipe, or --config run/config.json.
+    a run folder, a recipe, or --config run/config.json.
     """
 
     pretrain: PretrainConfig
@@ -45,8 +45,10 @@ class ViewsCommand:
             raise ValueError(f"num_samples must be positive, got {self.num_samples}")
         for name in ("seed", "epoch"):
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"{name} must not be negative, got {value}")
+            if value is not None and not 0 <= value < MAX_SEED:
+                raise ValueError(f"{name} must be in [0, 2^63), got {value}")
+        if self.out.is_dir():
+            raise ValueError(f"--out {self.out} is a folder; name a page, as {self.out}/views.html")
 
 
 def views_command(arguments: list[str]) -> int:
@@ -74,6 +76,8 @@ def _default_run(arguments: list[str]) -> tuple[RunConfig, list[str]]:
         return load_run_config(Path(arguments[at + 1])), arguments[:at] + arguments[at + 2 :]
     if arguments and arguments[0] in RECIPES and not Path(arguments[0]).exists():
         return find_recipe(arguments[0]), arguments[1:]
+    if arguments and (Path(arguments[0]) / "config.json").is_file():
+        return load_run_config(Path(arguments[0])), arguments[1:]
     if arguments and not arguments[0].startswith("-"):
         run = find_recipe("base")
         loader = replace(run.pretrain.data.loader, order=ANY_ORDER)
@@ -82,6 +86,6 @@ def _default_run(arguments: list[str]) -> tuple[RunConfig, list[str]]:
     if {"-h", "--help"} & set(arguments):
         return find_recipe("base"), arguments
     raise ValueError(
-        "give shards, a recipe or --config run/config.json: triptych views "
+        "give shards, a run, a recipe or --config run/config.json: triptych views "
         f"{{SHARDS,{','.join(RECIPES)}}}"
     )

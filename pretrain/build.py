@@ -174,6 +174,7 @@ class Training:
             )
         self._engine.load(checkpoint.folder)
         self.target.load(checkpoint.folder / TARGET_FILE)
+        self._engine.restore_frozen(self.target.masters)
         self.progress = checkpoint.progress
 
     def _build_networks(self, fresh: bool) -> Networks:
@@ -246,7 +247,7 @@ class Training:
         every = self._config.evaluate_every_steps
         if self._journal is None or every is None or step % every:
             return {}
-        self._journal.write_embeddings(step, report.embeddings(), report.keys)
+        self._journal.write_embeddings(step, report.embeddings())
         backbone = self.target.network.backbone
         assert isinstance(backbone, Backbone)
         was_training = backbone.training

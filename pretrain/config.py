@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from data_sharding.logmel import LogMelConfig
 from data_sharding.stats import stats_folder
 from data_sharding.storage import is_remote
 from data_sharding.stream.loader import LoaderConfig
@@ -20,6 +21,8 @@ from pretrain.optim import OptimConfig
 from pretrain.views import ViewsConfig
 
 Config = TypeVar("Config")
+
+MAX_SEED = 2**63
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +171,8 @@ class PretrainConfig:
             )
         self._refuse_unlogged("evaluate_every_steps", self.evaluate_every_steps)
         self._refuse_unlogged("health.every_steps", self.health.every_steps)
-        if self.seed < 0:
-            raise ValueError(f"pretrain.seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed < MAX_SEED:
+            raise ValueError(f"pretrain.seed must be in [0, 2^63), got {self.seed}")
 
     def check_ranks(self, world_size: int) -> None:
         """Whether so many ranks can share a batch.
@@ -177,8 +180,23 @@ class PretrainConfig:
         Raises:
             ValueError: they cannot; with what would fit.
         """
-        self.batch.micro_for(world_size)
+        micro = self.batch.micro_for(world_size)
+        if micro < 2 and self.objective == "byol" and self.byol.heads.norm == "batch":
+            raise ValueError(
+                "batch norm in the heads needs two samples in a forward pass, and there is one: "
+                "set batch.micro_samples to 2 or more, or byol.heads.norm to layer"
+            )
         self.views.audio.check_share(self.batch.global_samples // world_size)
+
+    def check_spectrogram(self, log_mel: LogMelConfig) -> None:
+        """Whether the clips of views and evaluation have the frames that the encoder needs.
+
+        Raises:
+            ValueError: too few, or more than have a position.
+        """
+        audio = self.backbone.audio
+        audio.check_spectrogram(log_mel)
+        audio.check_frames(self.views.audio.crop_seconds, log_mel, "views.audio.crop_seconds")
 
     def _refuse_unlogged(self, name: str, every: int | None) -> None:
         """What is measured at a step that is not logged would be seen by nobody."""

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -242,6 +242,15 @@ class Engine:
         """Whether ``ok`` holds on every rank. Collective."""
         votes = self.sum_over_ranks(torch.tensor(float(ok)))
         return int(votes.item()) == self.world_size
+
+    def restore_frozen(self, masters: Mapping[str, Tensor]) -> None:
+        """Take the float32 weights of what is frozen, which no optimizer state holds.
+
+        Args:
+            masters: By name; a frozen weight is the same in the target network.
+        """
+        for name in self._frozen:
+            self._frozen[name] = masters[name].detach().cpu().clone()
 
     def save(self, folder: Path) -> None:
         """Write this rank's part of the module and optimizer state. Collective."""

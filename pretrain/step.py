@@ -10,6 +10,7 @@ from torch import Tensor
 from data_sharding.batch import TripleBatch
 from pretrain.ema import Target
 from pretrain.engine import Engine
+from pretrain.health.signals import rows_with
 from pretrain.models import Views
 from pretrain.objectives import LossReport, Objective
 from pretrain.optim import (
@@ -51,9 +52,17 @@ class StepReport:
     keys: tuple[str, ...]
     weights: tuple[float, ...]
 
-    def embeddings(self) -> dict[str, Tensor]:
-        """Features of the last micro-batch's first view, by source; rows follow ``keys``."""
-        return {name: rows[0] for name, rows in self.last.stages.get("encoder", {}).items()}
+    def embeddings(self) -> dict[str, tuple[Tensor, list[str]]]:
+        """Features of the last micro-batch's first view and their samples' keys, by source.
+
+        Samples without a modality are left out of it.
+        """
+        found = {}
+        for source, rows in self.last.stages.get("encoder", {}).items():
+            here = rows_with(source, self.views.present)
+            keys = [key for key, there in zip(self.keys, here.tolist(), strict=True) if there]
+            found[source] = (rows[0][here.to(rows.device)], keys)
+        return found
 
     def values(self) -> dict[str, float]:
         """Scalars by name, for the sinks."""

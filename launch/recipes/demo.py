@@ -7,6 +7,7 @@ from data_sharding.stream.order import OrderConfig
 from launch.run_config import RunConfig
 from pretrain.config import BatchConfig, DataConfig, PretrainConfig
 from pretrain.ema import EmaConfig
+from pretrain.health import HealthConfig
 from pretrain.models import (
     AudioConfig,
     BackboneConfig,
@@ -67,6 +68,7 @@ def demo() -> RunConfig:
             total_steps=700,
             checkpoint_every_steps=350,
             log_every_steps=20,
+            health=HealthConfig(trend_looks=24),
         ),
         ranks=2,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from data_sharding.stream.loader import LoaderConfig
 from launch.run_config import RunConfig
 from pretrain.config import BatchConfig, DataConfig, PretrainConfig
+from pretrain.health import HealthConfig
 from pretrain.models import (
     AudioConfig,
     BackboneConfig,
@@ -137,6 +138,7 @@ def _run(name: str, backbone: BackboneConfig) -> RunConfig:
             total_steps=1500,
             checkpoint_every_steps=500,
             log_every_steps=50,
+            health=HealthConfig(trend_looks=24),
         ),
         ranks=2,
     )

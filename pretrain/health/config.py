@@ -33,7 +33,7 @@ class HealthThresholds:
     """Norm of online minus target over the norm of a tower's target weights."""
 
     max_loss_growth: float = 2.0
-    """Total loss over that of the first look."""
+    """Sum of the loss's terms, before their weights, over that of the first look."""
 
     max_gradient_growth: float = 100.0
     """Gradient norm over the median of the looks before."""

@@ -15,7 +15,7 @@ from pretrain.health.config import HealthConfig
 from pretrain.health.gradients import GradientProbe
 from pretrain.health.rules import Look, judge
 from pretrain.health.signals import alignment_signals, only_present, stage_signals
-from pretrain.health.verdict import Verdict
+from pretrain.health.verdict import Finding, Verdict
 from pretrain.health.weights import WeightSample, WeightsLook, sample_weights, weight_signals
 from pretrain.models import Views
 from pretrain.objectives import LossReport
@@ -77,7 +77,10 @@ class WatchedRun:
 
 
 class HealthMonitor:
-    """Signals and verdict of a run. Every rank has one, and all come to the same verdict.
+    """Signals and verdict of a run.
+
+    Every rank has one, and all come to the same verdict on what stops a run; the gradients'
+    shares, which only warn, are each rank's own.
 
     Args:
         config: How often, and what counts as sick.
@@ -98,6 +101,8 @@ class HealthMonitor:
         self._every = every_steps
         self._looks = list(looks)
         self.verdict = Verdict()
+        for seen in range(len(self._looks)):
+            self._judge(self._looks[: seen + 1])
 
     def asks_to_stop(self) -> bool:
         """Whether the run has collapsed and is to end."""
@@ -131,10 +136,7 @@ class HealthMonitor:
             | weight_signals(WeightsLook(*_paired(before, self.weights()), seen.tau))
         )
         self._looks.append(Look(step, step / self._run.total_steps, signals))
-        findings = judge(self._looks, self._config)
-        known = {finding.rule for finding in self.verdict.findings}
-        self.verdict = Verdict(step=step, findings=findings)
-        news = [finding.sentence for finding in findings if finding.rule not in known]
+        news = [finding.sentence for finding in self._judge(self._looks)]
         self._run.record(step, {**signals, "verdict": self.verdict.to_json(), "news": news})
 
     def values(self, step: int) -> dict[str, float]:
@@ -148,6 +150,22 @@ class HealthMonitor:
             if name.startswith(("health/", "gradient/"))
         }
         return signals | {"health/verdict": states[self.verdict.state]}
+
+    def _judge(self, looks: Sequence[Look]) -> list[Finding]:
+        """Bring the verdict up to the newest of the looks; returns what is new in it.
+
+        What asked to stop the run stays found, whatever later looks say.
+        """
+        known = {finding.rule for finding in self.verdict.findings}
+        found = judge(looks, self._config)
+        now = {finding.rule for finding in found}
+        stays = tuple(
+            finding
+            for finding in self.verdict.findings
+            if finding.severity == "stop" and finding.rule not in now
+        )
+        self.verdict = Verdict(step=looks[-1].step, findings=(*found, *stays))
+        return [finding for finding in found if finding.rule not in known]
 
     def _embedding_signals(self, seen: Seen) -> dict[str, float]:
         rows = self._config.rows

@@ -53,7 +53,7 @@ Rule = Callable[[Past], list[Finding]]
 
 
 def embeddings_are_one_point(past: Past) -> list[Finding]:
-    """Std of projections and predictions per source (METHOD of data2vec: 0.1 and 0.01)."""
+    """Std of projections and predictions per source (data2vec's bounds: 0.1 and 0.01)."""
     bounds = past.config.thresholds
     stages = {
         "projector": bounds.min_projection_std,
@@ -168,15 +168,21 @@ def weights_run_away(past: Past) -> list[Finding]:
 
 
 def loss_explodes(past: Past) -> list[Finding]:
-    """The total loss, or the gradient norm, is a multiple of what it was."""
+    """The sum of the terms, or the gradient norm, is a multiple of what it was.
+
+    The terms before their weights: these ramp up, and the total with them.
+    """
     bounds, findings = past.config.thresholds, []
     advice = "Lower the learning rate, or clip gradients harder, and start again."
-    loss, first = past.recent("loss/total"), past.looks[0].signals.get("loss/total", math.inf)
+    terms = [name for name, _ in past.names("loss/(?!total)(.+)")]
+    loss = [sum(values) for values in zip(*map(past.recent, terms), strict=True)]
+    first = sum(past.looks[0].signals.get(name, math.inf) for name in terms)
     if loss and min(loss) > bounds.max_loss_growth * first > 0.0:
         findings.append(
             _stop(
                 "loss_explodes",
-                f"The loss is {loss[-1]:.3g} and began at {first:.3g}; it should fall. {advice}",
+                f"The terms of the loss add up to {loss[-1]:.3g} and began at {first:.3g}; they "
+                f"should fall. {advice}",
             )
         )
     gradients = past.recent("gradient/norm")
@@ -199,8 +205,8 @@ def loss_explodes(past: Past) -> list[Finding]:
 
 
 def numbers_are_not_finite(past: Past) -> list[Finding]:
-    """A NaN or infinite loss, gradient or spread, at a single look."""
-    watched = ("loss/", "gradient/norm", "health/std_", "health/update_", "health/drift_")
+    """A NaN or infinite loss, gradient or change of weights, at a single look."""
+    watched = ("loss/", "gradient/norm", "health/update_", "health/drift_")
     bad = [
         name
         for name, value in past.looks[-1].signals.items()
@@ -218,7 +224,7 @@ def numbers_are_not_finite(past: Past) -> list[Finding]:
 
 
 def cross_wins_over_intra(past: Past) -> list[Finding]:
-    """METHOD's warning sign: intra losses rise for long while cross losses keep falling."""
+    """A warning sign: intra losses rise for long while cross losses keep falling."""
     rise = intra_rises_while_cross_falls(
         [look.signals for look in past.looks if look.step > past.config.grace_steps],
         past.config.trend_looks,

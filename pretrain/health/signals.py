@@ -132,7 +132,7 @@ def alignment_signals(stages: Stages, present: Bool[Tensor, "batch 3"]) -> dict[
     """Paired minus shuffled cosine of each pair of modalities, in [-2, 2].
 
     Between what is predicted for a modality and the target's projection of its other view, both
-    directions averaged; where an objective has no predictions, between the projections.
+    directions averaged; an objective without predictions has none.
     """
     signals = {}
     for a, b in combinations(MODALITIES, 2):
@@ -150,14 +150,8 @@ def alignment_signals(stages: Stages, present: Bool[Tensor, "batch 3"]) -> dict[
 
 def _sides(stages: Stages, a: str, b: str) -> list[tuple[Tensor, Tensor]]:
     predicted, targets = stages.get("predictor", {}), stages.get("target", {})
-    directed = [
+    return [
         (predicted[f"cross_{source}_{target}"], targets[target].flip(0))
         for source, target in ((a, b), (b, a))
         if f"cross_{source}_{target}" in predicted and target in targets
     ]
-    if directed:
-        return directed
-    projected = stages.get("projector", {})
-    if a in projected and b in projected and projected[a].shape == projected[b].shape:
-        return [(projected[a], projected[b])]
-    return []

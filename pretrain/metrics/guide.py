@@ -78,7 +78,7 @@ LOSSES = Page(
         ),
         Curve(
             title="Other terms",
-            tags=("loss/(?!total|intra_|cross_|fused)(.+)",),
+            tags=("loss/(?!total|intra_|cross_|fused$)(.+)",),
             looks="The terms of the baselines; a reconstruction falls, a game with a "
             "discriminator levels off.",
         ),
@@ -241,7 +241,7 @@ GRADIENTS = Page(
         ),
         Curve(
             title="Share of each group of terms",
-            tags=("gradient/share_(intra|cross|fused)",),
+            tags=("gradient/share_(intra|cross|fused|reconstruction|correlation|adversarial)",),
             looks="Cross begins at 0 and comes in with its ramp; none should drown the others.",
         ),
         Curve(

@@ -43,11 +43,10 @@ class Journal:
     def write_embeddings(
         self,
         step: int,
-        by_source: Mapping[str, Float[Tensor, "sample _"]],
-        keys: Sequence[str],
+        by_source: Mapping[str, tuple[Float[Tensor, "sample _"], Sequence[str]]],
     ) -> None:
-        """A table per source for TensorBoard's embedding projector."""
-        self._tensorboard.write_embeddings(step, by_source, keys)
+        """A table per source (rows, samples' keys) for TensorBoard's embedding projector."""
+        self._tensorboard.write_embeddings(step, by_source)
 
     def close(self) -> None:
         """Close every file."""

@@ -55,11 +55,10 @@ class TensorBoardSink:
     def write_embeddings(
         self,
         step: int,
-        by_source: Mapping[str, Float[Tensor, "sample _"]],
-        keys: Sequence[str],
+        by_source: Mapping[str, tuple[Float[Tensor, "sample _"], Sequence[str]]],
     ) -> None:
         """Give the embedding projector one table per source, with the samples' keys."""
-        for source, rows in by_source.items():
+        for source, (rows, keys) in by_source.items():
             self._writer.add_embedding(
                 rows.float().cpu(), metadata=list(keys), global_step=step, tag=source
             )
@@ -67,6 +66,10 @@ class TensorBoardSink:
     def close(self) -> None:
         """Flush and close."""
         self._writer.close()
+
+
+NO_VIEWS = (None, None)
+"""Of a missing modality: its places stay, so that rows are of one width."""
 
 
 def draw_views_sheet(
@@ -77,9 +80,9 @@ def draw_views_sheet(
     for sample in samples:
         uris = [
             sample.get("image"),
-            *(sample.get("image_views") or []),
+            *(sample.get("image_views") or NO_VIEWS),
             sample.get("spectrogram"),
-            *(sample.get("spectrogram_views") or []),
+            *(sample.get("spectrogram_views") or NO_VIEWS),
         ]
         rows.append(np.concatenate([_tile(uri) for uri in uris], axis=1))
     return np.concatenate(rows, axis=0)
@@ -87,7 +90,7 @@ def draw_views_sheet(
 
 def _tile(uri: str | None) -> UInt8[np.ndarray, "height width 3"]:
     """A picture from its data URI; grey where there is none."""
-    if uri is None:
+    if not uri:
         return np.full((TILE_PIXELS, TILE_PIXELS, 3), 128, dtype=np.uint8)
     picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
     return np.asarray(picture.resize((TILE_PIXELS, TILE_PIXELS)), dtype=np.uint8)

@@ -22,8 +22,8 @@ class HeadConfig:
 
     norm: Literal["batch", "layer"] = "batch"
     """Norm after the first layer. `batch` takes its statistics per view over the rows of one
-    micro-batch on one rank, so its losses depend on how a global batch is cut; `layer` does
-    not."""
+    micro-batch on one rank, those without the modality included, so its losses depend on how a
+    global batch is cut and on how many lack a modality; with `layer` they do not."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "embed_dim"):

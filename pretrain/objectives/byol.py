@@ -54,6 +54,11 @@ class ByolConfig:
         for name in ("cross_start_fraction", "cross_ramp_fraction"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"byol.{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.cross_weight and self.cross_start_fraction + self.cross_ramp_fraction > 1.0:
+            raise ValueError(
+                "byol.cross_start_fraction and byol.cross_ramp_fraction add up to more than 1: "
+                "the cross weight would never be reached"
+            )
 
 
 class Byol:

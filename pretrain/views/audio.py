@@ -8,6 +8,7 @@ turn them into roots of powers. A norm over the batch is left out, because then 
 depend on which clips share its batch; and in evaluation there is no batch to take it from.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,15 +66,17 @@ class AudioViewConfig:
     """Masked bands and frames; off by default."""
 
     def __post_init__(self) -> None:
-        if not self.crop_seconds > 0.0:
-            raise ValueError(f"views.audio.crop_seconds must be positive, got {self.crop_seconds}")
+        if not 0.0 < self.crop_seconds < math.inf:
+            raise ValueError(
+                f"views.audio.crop_seconds must be finite and positive, got {self.crop_seconds}"
+            )
         if self.mixup_group < 1:
             raise ValueError(f"views.audio.mixup_group must be positive, got {self.mixup_group}")
         if not 0.0 <= self.mixup_ratio < 1.0:
             raise ValueError(f"views.audio.mixup_ratio must be in [0, 1), got {self.mixup_ratio}")
-        if not self.fader_nepers >= 0.0:
+        if not 0.0 <= self.fader_nepers < math.inf:
             raise ValueError(
-                f"views.audio.fader_nepers must not be negative, got {self.fader_nepers}"
+                f"views.audio.fader_nepers must be finite and not negative, got {self.fader_nepers}"
             )
         check_range("audio.resize_time", self.resize_time, 0.05, 2.0)
         check_range("audio.resize_frequency", self.resize_frequency, 0.05, 2.0)

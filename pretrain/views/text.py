@@ -81,7 +81,10 @@ def text_view(
     else:
         free_to_mask = free
     hidden = free_to_mask & (draws[0] < config.mask_probability[view])
-    kept = real & ~(free & (draws[1] < config.delete_probability[view]))
+    gone = free & (draws[1] < config.delete_probability[view])
+    if not (real & ~special & ~gone).any():
+        gone[:] = False  # a text that had a token keeps one: all of them, where all would go
+    kept = real & ~gone
     places = edit_words(words, free, kept, view, config.words, generators[1])
     out, mask = np.zeros_like(ids), np.zeros_like(real)
     out[: len(places)] = np.where(hidden, vocabulary.mask_id, ids)[places]

@@ -1,5 +1,6 @@
 """Whole words of a text taken out or said twice; word pieces go with their word."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,9 +39,10 @@ class WordEditConfig:
             raise ValueError(
                 f"views.text.words.span_max_words must be positive, got {self.span_max_words}"
             )
-        if not self.span_mean_words >= 1.0:
+        if not 1.0 <= self.span_mean_words < math.inf:
             raise ValueError(
-                f"views.text.words.span_mean_words must be at least 1, got {self.span_mean_words}"
+                "views.text.words.span_mean_words must be finite and at least 1, got "
+                f"{self.span_mean_words}"
             )
 
 

@@ -37,9 +37,9 @@ def test_a_collapsed_run_saves_stops_and_names_its_last_healthy_checkpoint(
     with pytest.raises(ValueError, match="unfit to publish"):
         publish(newest, tmp_path / "out", PublishConfig(licence="apache-2.0"))
 
-    # Started again as it is, it stops at its next look.
+    # Started again as it is, it knows what was found and stops at its next step.
     assert run_local(run, 2) == EXIT_COLLAPSED
-    assert open_checkpoint(run).step == 10
+    assert open_checkpoint(run).step == 9
 
 
 def test_an_online_score_that_would_never_be_asked_is_refused(tmp_path, sample_shards):

@@ -81,7 +81,7 @@ def test_a_recipe_and_bare_shards_can_be_drawn(shards, tmp_path):
 def test_without_anything_to_draw_the_choices_are_named(capsys):
     with pytest.raises(SystemExit):
         main(["views"])
-    assert "give shards, a recipe or --config" in capsys.readouterr().err
+    assert "give shards, a run, a recipe or --config" in capsys.readouterr().err
 
 
 def test_the_sheet_shows_what_training_sees(shards):

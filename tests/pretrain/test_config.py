@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from data_sharding.logmel import LogMelConfig
 from pretrain.config import (
     BatchConfig,
     DataConfig,
@@ -11,6 +12,7 @@ from pretrain.config import (
     config_to_json,
 )
 from pretrain.ema import EmaConfig
+from pretrain.objectives import ByolConfig
 from pretrain.optim import OptimConfig
 
 
@@ -86,3 +88,26 @@ def test_a_mixup_group_that_splits_over_ranks_is_refused_before_the_start():
     config.check_ranks(3)
     with pytest.raises(ValueError, match="mixup_group 8 does not divide the 12 samples"):
         config.check_ranks(2)
+
+
+def test_one_sample_in_a_batch_normed_head_is_refused_before_the_start():
+    config = replace(a_config(), batch=BatchConfig(global_samples=16, micro_samples=1))
+    with pytest.raises(ValueError, match=r"batch\.micro_samples to 2 or more"):
+        config.check_ranks(1)
+
+
+@pytest.mark.parametrize("encoder", ["audio_cnn", "ast", "byol_a", "audio_gru"])
+def test_clips_too_short_for_the_encoder_are_refused_by_their_option(encoder):
+    config = a_config()
+    audio = replace(config.backbone.audio, encoder=encoder)
+    config = replace(config, backbone=replace(config.backbone, audio=audio))
+    config.check_spectrogram(LogMelConfig())
+    short = replace(config.views.audio, crop_seconds=0.02)
+    views = replace(config.views, audio=short)
+    with pytest.raises(ValueError, match=r"views\.audio\.crop_seconds 0\.02 is too short"):
+        replace(config, views=views).check_spectrogram(LogMelConfig())
+
+
+def test_a_cross_weight_that_would_never_be_reached_is_refused():
+    with pytest.raises(ValueError, match="add up to more than 1"):
+        ByolConfig(cross_start_fraction=0.6, cross_ramp_fraction=0.6)

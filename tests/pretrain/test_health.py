@@ -32,6 +32,8 @@ from pretrain.health.weights import WeightsLook, sample_weights, weight_signals
 CONFIG = HealthConfig(grace_steps=0, patience=3, trend_looks=8)
 HEALTHY = {
     "loss/total": 5.0,
+    "loss/intra_image": 2.0,
+    "loss/cross_text_image": 3.0,
     "gradient/norm": 1.0,
     "health/std_projector_audio": 0.8,
     "health/std_target_audio": 0.8,
@@ -166,7 +168,7 @@ def test_nothing_is_said_of_a_target_whose_update_float32_cannot_hold():
         ("target_loses_updates", {"health__target_error": 0.4}),
         ("weights_run_away", {"health__update_audio": 0.2}),
         ("weights_run_away", {"health__drift_audio": 3.0}),
-        ("loss_explodes", {"loss__total": [5.0, 5.0, 5.0, 20.0, 20.0, 20.0]}),
+        ("loss_explodes", {"loss__cross_text_image": [5.0, 5.0, 5.0, 20.0, 20.0, 20.0]}),
         ("loss_explodes", {"gradient__norm": [1.0, 1.0, 1.0, 500.0, 500.0, 500.0]}),
         ("numbers_are_not_finite", {"gradient__norm": [1.0] * 5 + [math.inf]}),
         ("gradients_pull_apart", {"gradient__cosine_intra_cross_audio": -0.8}),
@@ -174,6 +176,10 @@ def test_nothing_is_said_of_a_target_whose_update_float32_cannot_hold():
 )
 def test_each_illness_is_found_by_its_rule_alone(rule, changed):
     assert rules(looks(**changed)) == {rule}
+
+
+def test_a_total_that_rises_with_the_ramp_of_a_weight_is_no_explosion():
+    assert rules(looks(loss__total=[1.0, 2.0, 3.0, 4.0, 4.0, 4.0])) == set()
 
 
 def test_a_healthy_history_has_no_findings():

@@ -4,9 +4,19 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from pretrain.build import Training
-from pretrain.health import HealthConfig
+from pretrain.checkpoint import newest_complete
+from pretrain.health import (
+    GradientProbe,
+    HealthConfig,
+    HealthMonitor,
+    HealthThresholds,
+    WatchedRun,
+)
+from pretrain.health.rules import Look
+from pretrain.objectives import Byol, ByolConfig
 from pretrain.trainer import train
 from tiny import tiny_pretrain
 
@@ -65,3 +75,35 @@ def test_a_measurement_between_logged_steps_is_refused(sample_shards, name):
     value = 15 if name == "evaluate_every_steps" else HealthConfig(every_steps=15)
     with pytest.raises(ValueError, match="multiple of log_every_steps"):
         tiny_pretrain(sample_shards, log_every_steps=10, **{name: value})
+
+
+def test_what_was_found_before_a_stop_is_known_at_the_resume(tmp_path, sample_shards):
+    sick = HealthConfig(
+        every_steps=1,
+        grace_steps=0,
+        patience=2,
+        on_collapse="warn",
+        thresholds=HealthThresholds(min_projection_std=2.0),
+    )
+    trained(tmp_path / "run", sample_shards, health=sick)
+    config = tiny_pretrain(sample_shards, total_steps=6, health=sick)
+    resumed = Training(config, tmp_path / "run", newest_complete(tmp_path / "run"))
+    resumed.close()
+    assert resumed.health.verdict.state == "collapsed"
+    assert resumed.health.verdict.step == 6
+
+
+def test_a_look_without_the_illness_does_not_make_a_run_fit_again():
+    looks = [Look(step, step / 9, {"health/std_projector_audio": 0.01}) for step in (1, 2)]
+    looks += [Look(step, step / 9, {"health/std_projector_audio": 0.9}) for step in (3, 4)]
+    config = HealthConfig(grace_steps=0, patience=2)
+    nothing = GradientProbe(nn.Identity(), nn.Identity(), Byol(ByolConfig()))
+    run = WatchedRun(
+        online_weights=list,
+        target_weights=list,
+        gradients=nothing,
+        sum_over_ranks=lambda value: value,
+        total_steps=9,
+    )
+    verdict = HealthMonitor(config, run, 1, looks).verdict
+    assert (verdict.step, verdict.fit_to_publish) == (4, False)

@@ -7,6 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pretrain.metrics import HEALTH_FILE, Journal, JsonlSink
 from pretrain.metrics.guide import PAGES
+from pretrain.metrics.tensorboard import draw_views_sheet
+from pretrain.objectives import Adversarial, Autoencoder, Byol
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGA"
@@ -29,18 +31,31 @@ def lines(path):
 
 def test_a_run_leaves_pages_that_a_person_can_read(tmp_path, journal):
     journal.write(1, VALUES)
-    journal.write_embeddings(1, {"fused": torch.randn(5, 8)}, list("abcde"))
+    journal.write_embeddings(1, {"fused": (torch.randn(5, 8), list("abcde"))})
     journal.close()
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == set(VALUES)
     assert events.Tags()["images"] == ["views/first_batch"]
     picture = events.Images("views/first_batch")[0]
-    assert (picture.width, picture.height) == (4 * 128, 2 * 128)
+    assert (picture.width, picture.height) == (6 * 128, 2 * 128)
     texts = [tag for tag in events.Tags()["tensors"] if tag.startswith("guide/")]
     assert len(texts) == len(PAGES)
     assert "custom_scalars__config__" in events.Tags()["tensors"]
     keys = next((tmp_path / "tensorboard").rglob("metadata.tsv")).read_text()
     assert keys.split() == list("abcde")
+
+
+def test_a_sheet_of_samples_that_lack_different_modalities_can_be_drawn():
+    picture = {"image": PIXEL, "image_views": [PIXEL] * 2, "spectrogram": "", "sound": ""}
+    sound = {"image": "", "image_views": [], "spectrogram": PIXEL, "spectrogram_views": [PIXEL] * 2}
+    assert draw_views_sheet([picture, sound]).shape == (2 * 128, 6 * 128, 3)
+
+
+def test_every_term_of_every_objective_is_on_a_page():
+    tags = [re.compile(tag) for page in PAGES for curve in page.curves for tag in curve.tags]
+    for objective in (Byol, Autoencoder, Adversarial):
+        for term in objective.terms:
+            assert any(tag.fullmatch(f"loss/{term}") for tag in tags), term
 
 
 def test_what_the_rules_found_is_said_once_and_kept(tmp_path, journal, capsys):

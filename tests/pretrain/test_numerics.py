@@ -1,13 +1,16 @@
 """Whole training steps in this process: optimizers, precision, and what is refused."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pretrain.build import Training
+from pretrain.checkpoint import newest_complete
 from pretrain.optim import OptimConfig
 from pretrain.step import NonFiniteLossError
+from pretrain.trainer import train
 from tiny import tiny_backbone, tiny_pretrain
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -116,3 +119,26 @@ def test_a_gradient_that_is_not_finite_is_traced_and_touches_neither_weight_nor_
         assert part in str(caught.value)
     after = [*online.values(), *training.target.masters.values()]
     assert all(torch.equal(now, then) for now, then in zip(after, before, strict=True))
+
+
+def test_a_frozen_tower_is_the_same_after_a_resume_in_bfloat16(tmp_path, sample_shards):
+    backbone = tiny_backbone()
+    frozen = replace(backbone, text=replace(backbone.text, frozen=True))
+    config = tiny_pretrain(
+        sample_shards, precision="bf16", backbone=frozen, total_steps=4, checkpoint_every_steps=2
+    )
+    (tmp_path / "run").mkdir()
+    first = Training(config, tmp_path / "run", None)
+    # As a warm start does: weights that the seed does not give.
+    text = {n: value for n, value in first.target.masters.items() if ".text." in n}
+    for name, value in text.items():
+        if name.startswith("backbone.encoders.text."):
+            value.fill_(0.123)
+    first._engine.restore_frozen(first.target.masters)
+    train(first.run(), first.progress, should_stop=lambda: True)
+    first.close()
+    second = Training(config, tmp_path / "run", newest_complete(tmp_path / "run"))
+    train(second.run(), second.progress)
+    second.close()
+    after = second.target.masters["backbone.encoders.text.model.embeddings.word_embeddings.weight"]
+    torch.testing.assert_close(after, torch.full_like(after, 0.123))

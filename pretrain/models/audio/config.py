@@ -10,6 +10,15 @@ FEWEST_MELS = {"audio_cnn": 16, "audio_gru": 1, "byol_a": 4}
 """What is left of fewer mel channels after the poolings is nothing; ast needs a patch."""
 
 
+FEWEST_FRAMES = {"audio_cnn": 16, "audio_gru": 4, "byol_a": 4}
+"""Likewise of fewer frames."""
+
+
+def num_frames(seconds: float, log_mel: LogMelConfig) -> int:
+    """Frames of a clip's spectrogram, whose windows are centred."""
+    return round(seconds * log_mel.sample_rate_hz) // log_mel.hop_samples + 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig(TowerConfig):
     """The audio encoder: its kind, its sizes, and where it starts."""
@@ -77,9 +86,26 @@ class AudioConfig(TowerConfig):
             f"encoder {self.encoder} needs {fewest} mel channels, the statistics have "
             f"{log_mel.num_mels}; make them anew with a larger log_mel.num_mels",
         )
-        frames = round(self.clip_seconds * log_mel.sample_rate_hz) // log_mel.hop_samples + 1
+        self.check_frames(self.clip_seconds, log_mel, "audio.clip_seconds")
+        frames = num_frames(self.clip_seconds, log_mel)
         self.require(
             self.encoder != "ast" or frames <= self.max_frames,
             f"max_frames {self.max_frames} is less than the {frames} frames of "
             f"audio.clip_seconds {self.clip_seconds}",
         )
+
+    def check_frames(self, seconds: float, log_mel: LogMelConfig, option: str) -> None:
+        """Whether a clip is long enough.
+
+        Raises:
+            ValueError: it is not; ``option`` is what set its length.
+        """
+        fewest = FEWEST_FRAMES.get(self.encoder, self.patch_bins)
+        half_window = log_mel.n_fft // 2
+        long_enough = round(seconds * log_mel.sample_rate_hz) > half_window
+        if num_frames(seconds, log_mel) < fewest or not long_enough:
+            least = max((fewest - 1) * log_mel.hop_samples, half_window + 1)
+            raise ValueError(
+                f"{option} {seconds} is too short for the encoder {self.encoder}: it needs "
+                f"{fewest} frames and half a window, {least / log_mel.sample_rate_hz:.3f} s"
+            )
