@@ -56,8 +56,8 @@ class StatsConfig:
 
     tokenizer: Path | None = None
     """Take this tokenizer in place of learning one: the folder of a transformers checkpoint that a
-    text encoder is to start from, or its tokenizer.json or vocab.txt. `vocabulary` then counts for
-    nothing."""
+    text encoder is to start from, or its tokenizer.json or vocab.txt. It must be a WordPiece that
+    frames a text with [CLS] and [SEP]. `vocabulary` then counts for nothing."""
 
     log_mel: LogMelConfig = field(default_factory=LogMelConfig)
     """Geometry of the spectrograms whose mean and deviation are measured."""

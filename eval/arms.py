@@ -10,17 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
-from threadpoolctl import threadpool_limits
 
 from data_sharding.parallel import in_processes
 from data_sharding.schema import MODALITIES
 from eval.board import Board, make_board
 from eval.card import Task
 from eval.features import extract_features, preprocessing_digest
+from eval.fits import Fit, FitJob, fit_all_splits
 from eval.floors import majority_split
-from eval.late_fusion import Ballot, fuse_late, fuse_late_weighted
-from eval.linear_probe import SplitProblem, fit_split
-from eval.metrics import Scores, score
+from eval.late_fusion import EVEN_VOTE, fuse_late, fuse_late_weighted
+from eval.metrics import Scores
 from eval.probe import ProbeConfig
 from eval.problems import mean_test_share
 from eval.samples import TaskSamples
@@ -28,7 +27,7 @@ from pretrain.models import Backbone
 
 ByRepresentation = Mapping[str, Float32[np.ndarray, "sample _"]]
 
-LATE = {"late": fuse_late, "late_weighted": fuse_late_weighted}
+LATE = {EVEN_VOTE: fuse_late, "late_weighted": fuse_late_weighted}
 """Decision-level fusions, given where two single modalities or more are probed."""
 
 
@@ -47,23 +46,6 @@ class ArmScores:
     """By representation: samples of the first split, the ones only trained on included."""
     num_unconverged: Mapping[str, int]
     """By arm: fits of the grid that stopped at their bound."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fit:
-    """One probe on one split: its test scores, and its votes for late fusion."""
-
-    scores: Scores
-    ballot: Ballot
-    num_unconverged: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitJob:
-    """One representation of one arm, over all splits; what a worker process is given."""
-
-    features: Float32[np.ndarray, "sample dim"]
-    problems: Sequence[SplitProblem]
 
 
 def probe_arms(
@@ -120,27 +102,6 @@ def collect(
             arm: sum(fit.num_unconverged for made in fitted.values() for fit in made)
             for arm, fitted in fits.items()
         },
-    )
-
-
-def fit_all_splits(job: FitJob) -> list[Fit]:
-    """A probe for each split, on one thread: many small fits lose by more."""
-    features = job.features.astype(np.float64)  # float32 stalls L-BFGS before its tolerance
-    with threadpool_limits(1):
-        return [_fit_one(features, problem) for problem in job.problems]
-
-
-def _fit_one(features: np.ndarray, problem: SplitProblem) -> Fit:
-    fitted, split = fit_split(features, problem), problem.split
-    has = np.zeros(len(features), dtype=bool)
-    has[np.concatenate([split.validation, split.test])] = True
-    probabilities = np.zeros((len(features), problem.num_classes))
-    probabilities[has] = fitted.probabilities(features[has])
-    predicted = np.argmax(probabilities[split.test], axis=1).astype(np.int64)
-    return Fit(
-        scores=score(problem.labels[split.test], predicted, problem.num_classes),
-        ballot=Ballot(probabilities=probabilities, has=has),
-        num_unconverged=fitted.num_unconverged,
     )
 
 

@@ -54,7 +54,8 @@ def extract_features(
     for name, model in backbones.items():
         if parameters_digest(model) != digests[name]:
             raise AssertionError(f"backbone {name} changed while features were read")
-        _refuse_non_finite(outputs[name], samples, name)
+        for subset, values in outputs[name].items():
+            refuse_non_finite(values[samples.has(subset)], subset, f"{name} backbone")
         features[name] = Features(by_subset=outputs[name], parameters_sha256=digests[name])
     return samples, features
 
@@ -103,16 +104,18 @@ def _reader(backbone: Backbone, names: Sequence[str]) -> Reader:
     return read
 
 
-def _refuse_non_finite(
-    by_subset: Mapping[str, np.ndarray], samples: TaskSamples, name: str
-) -> None:
-    for subset, values in by_subset.items():
-        bad = ~np.isfinite(values[samples.has(subset)]).all(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"{name} backbone: {int(bad.sum())} {subset} features are not finite; "
-                "the checkpoint is unfit to probe"
-            )
+def refuse_non_finite(values: Float32[np.ndarray, "row dim"], name: str, whose: str) -> None:
+    """Refuse features with NaN or an infinity: no score of them means anything.
+
+    Raises:
+        ValueError: Names the representation and how many rows there are.
+    """
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"{whose}: {int(bad.sum())} {name} features are not finite; these weights are unfit "
+            "to be measured"
+        )
 
 
 def _running_norms(backbone: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

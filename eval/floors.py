@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from eval.linear_probe import (
+    Labels,
     LinearProbeConfig,
     SplitProblem,
     SplitResult,
     count_unconverged,
     predict,
-    probe_split,
     refuse_absent_classes,
     regularisation_path,
 )
@@ -33,10 +32,8 @@ def majority_split(problem: SplitProblem) -> Scores:
     return score(truth, np.full_like(truth, int(np.argmax(counts))), problem.num_classes)
 
 
-def shuffled_split(
-    features: Float[np.ndarray, "sample dim"], problem: SplitProblem, seed: int
-) -> SplitResult:
-    """The same probe, taught with labels permuted within training and within validation.
+def shuffled_labels(problem: SplitProblem, seed: int) -> Labels:
+    """Labels permuted within training and within validation, to teach a probe with.
 
     Tested on the true ones: what comes out is chance, given the class sizes.
     """
@@ -44,7 +41,7 @@ def shuffled_split(
     learned = problem.labels.copy()
     for rows in (problem.split.train, problem.split.validation):
         learned[rows] = problem.labels[generator.permutation(rows)]
-    return probe_split(features, problem, learned)
+    return learned
 
 
 @dataclass(frozen=True, kw_only=True)

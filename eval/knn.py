@@ -6,6 +6,7 @@ neighbours come from other groups than its own, so a picture is never found by i
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -58,15 +59,19 @@ class OnlineKnn:
         self.task = task
         self.config = KnnConfig() if config is None else config
         self._cached: _Cached | None = None
+        self._told: set[str] = set()
 
     def __call__(self, backbone: Backbone) -> dict[str, float]:
         """Macro-F1 in [0, 1] by ``knn/text``, ``knn/image``, ``knn/audio``, ``knn/fused``.
 
-        A representation that no sample of the task has is left out. The backbone is evaluated on
-        its device and in its type, and its training mode, module by module, is restored.
+        A representation is left out where no sample of the task has it; where its samples lie in
+        fewer than two groups, so that none has a neighbour; or while its embeddings are not
+        finite (NaN is no number in JSON). The latter two are said once, on stderr. The backbone
+        is evaluated on its device and in its type, and its training mode, module by module, is
+        restored.
 
         Raises:
-            ValueError: No labelled sample, a sample without its group, or too few groups.
+            ValueError: No labelled sample, or a sample without its group.
         """
         if self._cached is None:
             with torch.random.fork_rng(devices=[]):  # a loader's start draws from it
@@ -77,11 +82,23 @@ class OnlineKnn:
         scores: dict[str, float] = {}
         for name in SUBSETS:
             mask = readable(name, cached.present)
-            if mask.any():
-                vectors = torch.cat([part[name].float() for part in made]).cpu()
-                rows = torch.from_numpy(np.flatnonzero(mask))
-                scores[f"knn/{name}"] = self._score(vectors[rows], cached, mask)
+            if not mask.any():
+                continue
+            if len(set(cached.groups[mask].tolist())) < 2:
+                self._tell(f"{name} is not scored: all samples that have it are of one group")
+                continue
+            vectors = torch.cat([part[name].float() for part in made]).cpu()[torch.from_numpy(mask)]
+            if not torch.isfinite(vectors).all():
+                self._tell(f"{name} is not scored while its embeddings are not finite")
+                continue
+            scores[f"knn/{name}"] = self._score(vectors, cached, mask)
         return scores
+
+    def _tell(self, sentence: str) -> None:
+        """Say it once, on stderr."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            print(f"online kNN on {self.task.name}: {sentence}", file=sys.stderr, flush=True)
 
     def _score(
         self, vectors: Float[Tensor, "row dim"], cached: "_Cached", mask: np.ndarray

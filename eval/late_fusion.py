@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float
 from eval.linear_probe import SplitProblem
 from eval.metrics import Scores, score
 
+EVEN_VOTE = "late"
+"""Its name among the representations of a report."""
+
 NUM_WEIGHT_STEPS = 5
 """Weights are tried in fifths: with three modalities 21 of them."""
 

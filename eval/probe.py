@@ -1,13 +1,15 @@
 """Probe a checkpoint on a task: frozen features, linear probe, floors, one report."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
+from data_sharding.schema import MODALITIES
 from eval.card import Task
 from eval.features import Features, extract_features, recompute_batch_norm
 from eval.linear_probe import LinearProbeConfig, SplitProblem
@@ -17,11 +19,9 @@ from eval.records import read_json, write_json
 from eval.representations import SUBSETS, refuse_unknown
 from eval.samples import TaskSamples
 from eval.splits import SplitConfig
-from eval.subset_probe import SubsetInput, probe_subset
+from eval.subset_probe import PRETRAINED, SubsetInput, probe_subsets
 from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from pretrain.models import Backbone
-
-PRETRAINED = "pretrained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class ProbeConfig:
     """`own`: each is probed on all samples that it can be read from; `shared`: only on samples
     that have every modality of the task, so that representations can be compared."""
     fit_workers: int = 1
-    """Processes that fit classifiers where many backbones are probed at once."""
+    """Processes that fit classifiers; scores do not depend on it."""
 
     def __post_init__(self) -> None:
         refuse_unknown(self.representations, "probe.representations")
@@ -73,14 +73,7 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
     if known is not None:
         return known
     samples, features = _read_features(checkpoint, task, config)
-    splits = task_splits(samples, config.splits)
-    used = {name: usable(name, task, samples, config.rows) for name in config.representations}
-    readable = [name for name, mask in used.items() if mask.any()]
-    subsets: dict[str, SubsetReport] = {}
-    with threadpool_limits(1):  # many small fits: threads cost up to 60 times what they give
-        for subset in readable:
-            problems = split_problems(task, samples, splits, config.linear, (subset, used[subset]))
-            subsets[subset] = probe_subset(_subset_input(subset, task, samples, features, problems))
+    subsets = _probe_subsets(task, samples, features, config)
     report = ProbeReport(
         task=_plain(task.card.to_json()),
         checkpoint=describe_checkpoint(checkpoint),
@@ -89,8 +82,8 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
         subsets=subsets,
         missing={
             subset: f"no labelled sample of {task.name} has {subset}"
-            for subset in used
-            if subset not in readable
+            for subset in config.representations
+            if subset not in subsets
         },
     )
     write_json(path, report.to_json())
@@ -122,6 +115,8 @@ def describe_protocol(config: ProbeConfig) -> dict[str, Any]:
             "statistics, where there are any, recomputed on the task's unlabelled inputs",
             "shuffled_floor": "labels permuted within training and within validation",
             "tfidf_floor": "character n-grams 1-4, fitted on the training part",
+            "late": "even vote of the single modalities' probes with their class probabilities, "
+            "over the modalities that a sample has; given where two modalities or more are probed",
             "macro_f1": "over the fixed label set; a class absent from test counts as 0",
             "interval": "95 % t interval over splits; variance times 1/J + n_test/n_learn "
             "(Nadeau and Bengio 2003), because splits overlap; n_learn is training plus "
@@ -192,11 +187,32 @@ def _read_features(
     return extract_features(backbones, task, config.batch_size, config.representations)
 
 
+def _probe_subsets(
+    task: Task, samples: TaskSamples, features: Mapping[str, Features], config: ProbeConfig
+) -> dict[str, SubsetReport]:
+    """Reports of the representations that a sample can give, and of their late fusion."""
+    splits = task_splits(samples, config.splits)
+    used = {name: usable(name, task, samples, config.rows) for name in config.representations}
+    used = {name: mask for name, mask in used.items() if mask.any()}
+
+    def problems(name: str, mask: np.ndarray) -> list[SplitProblem]:
+        return split_problems(task, samples, splits, config.linear, (name, mask))
+
+    voting = [mask for name, mask in used.items() if name in MODALITIES]
+    inputs = [
+        _subset_input(name, task, samples, features, problems(name, mask))
+        for name, mask in used.items()
+    ]
+    votes = len(voting) > 1
+    late = problems("any modality", np.logical_or.reduce(voting)) if votes else []
+    return probe_subsets(inputs, late, config.fit_workers) if inputs else {}
+
+
 def _subset_input(
     subset: str,
     task: Task,
     samples: TaskSamples,
-    features: dict[str, Features],
+    features: Mapping[str, Features],
     problems: list[SplitProblem],
 ) -> SubsetInput:
     texts = [text or "" for text in samples.texts] if subset == "text" else None

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.comparison import Comparison, Interval, Summary
+from eval.late_fusion import EVEN_VOTE
 from eval.records import Json
 
 REPORT_FORMAT = 1
@@ -30,10 +31,11 @@ class ProbeScores:
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetReport:
-    """One representation: a modality, or the fusion."""
+    """One representation: a modality, the fusion, or ``late``: the vote of the modalities."""
 
     subset: str
     dim: int
+    """Of the features; of ``late``: of all that vote."""
     num_samples: int
     num_groups: int
     split_sizes: tuple[Mapping[str, int], ...]
@@ -96,7 +98,8 @@ def probe_table(report: ProbeReport) -> Table:
     table = Table(
         title=f"{report.task['name']}: {name} in %, {report.checkpoint['name']}",
         caption=f"mean over {report.protocol['splits']['num_splits']} group-wise splits; "
-        "± is half a 95 % interval, corrected for overlapping splits",
+        "± is half a 95 % interval, corrected for overlapping splits"
+        + ("; late: even vote of the modalities' probes" if EVEN_VOTE in report.subsets else ""),
     )
     table.add_column("", style="bold")
     for heading in ("majority", "shuffled", "TF-IDF", "random", "pretrained", "gain", "beats"):

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from data_sharding.batch import TripleBatch
 from data_sharding.parallel import in_processes
-from eval.arms import ArmScores, Fit, FitJob, arm_scores, collect, fit_all_splits
+from eval.arms import ArmScores, arm_scores, collect
 from eval.board import make_board
 from eval.card import Task
+from eval.fits import Fit, FitJob, fit_all_splits
 from eval.floors import fit_unit_rows, tfidf_rows
 from eval.late_fusion import Ballot
 from eval.linear_probe import SplitProblem
@@ -139,6 +140,7 @@ def _fit_unit_rows(job: RawJob, problem: SplitProblem) -> Fit:
     return Fit(
         scores=score(problem.labels[split.test], predicted, problem.num_classes),
         ballot=Ballot(probabilities=votes, has=has),
+        inverse_regularisation=fitted.inverse_regularisation,
         num_unconverged=fitted.num_unconverged,
     )
 

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float32
 
 from data_sharding.manifest import ShardSet
 from data_sharding.schema import MODALITIES
+from eval.features import refuse_non_finite
 from eval.ranking import NUM_RESAMPLES, Recall, first_right_places, recall_at
 from eval.records import Json
 from eval.representations import represent
@@ -72,7 +73,9 @@ class RetrievalReport:
     """Six directions of one backbone on one set of samples."""
 
     shards: str
-    """Digest of the shard set."""
+    """Digest of the shard set, all its splits."""
+    splits: tuple[str, ...]
+    """Those that were searched."""
     num_samples: int
     protocol: Mapping[str, Any]
     directions: Mapping[str, Direction]
@@ -108,10 +111,13 @@ def retrieve(
         config: What is searched, and how.
 
     Raises:
-        ValueError: A sample without its group, or no pair of modalities in any sample.
+        ValueError: A sample without its group, no pair of modalities in any sample, or features
+            that are not finite.
     """
     config = RetrievalConfig() if config is None else config
     found = read_searchable(backbone, shards, group_key, config.batch_size)
+    for column, name in enumerate(MODALITIES):
+        refuse_non_finite(found.vectors[name][found.present[:, column]], name, "backbone")
     directions = search_all(found, config)
     if not directions:
         raise ValueError("no sample has two modalities, so there is nothing to retrieve")
@@ -125,10 +131,16 @@ def retrieve(
     }
     return RetrievalReport(
         shards=shards.digest,
+        splits=splits_of(shards),
         num_samples=len(found.groups),
         protocol=protocol,
         directions=directions,
     )
+
+
+def splits_of(shards: ShardSet) -> tuple[str, ...]:
+    """The splits that an opened set is read from."""
+    return tuple(sorted({shard.split for shard in shards.shards}))
 
 
 def read_searchable(

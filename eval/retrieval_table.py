@@ -2,21 +2,27 @@
 
 import io
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eval.ranking import Recall
 from eval.retrieval import RetrievalReport
+
+WIDEST = 1000
+"""Characters of a line, however many places are asked for."""
 
 
 def retrieval_table(report: RetrievalReport, title: str) -> Table:
     """Recall in percent with its 95 % interval, and chance in brackets."""
     cutoffs = [str(cutoff) for cutoff in report.protocol["cutoffs"]]
     table = Table(
-        title=f"retrieval, recall in %: {title}",
-        caption="[low, high]: 95 % bootstrap over groups; (chance): a random order",
+        title=f"retrieval, recall in %: {escape(title)}",
+        box=SIMPLE_HEAD,
+        caption=r"\[low, high]: 95 % bootstrap over groups; (chance): a random order",
     )
-    table.add_column("", style="bold")
+    table.add_column("", style="bold", no_wrap=True)
     for heading in ("gallery", "median rank", *(f"@{cutoff}" for cutoff in cutoffs)):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, found in report.directions.items():
@@ -27,10 +33,13 @@ def retrieval_table(report: RetrievalReport, title: str) -> Table:
 
 
 def format_retrieval(report: RetrievalReport, title: str, width: int = 110) -> str:
-    """The table as plain text, for a terminal or a log file."""
+    """The table as plain text, for a terminal or a log file; wider where its numbers need it."""
+    table = retrieval_table(report, title)
+    needed = Console(width=WIDEST).measure(table).maximum
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
-    console.print(retrieval_table(report, title))
+    wide = max(width, needed)
+    console = Console(file=stream, width=wide, color_system=None, force_terminal=False)
+    console.print(table)
     return stream.getvalue().rstrip("\n")
 
 

@@ -51,7 +51,8 @@ class RunRecord:
     health: HealthRecord | None
     """What the rules found; None where the run has no ``health.jsonl``."""
     num_broken_lines: int
-    """Lines of ``metrics.jsonl`` that are no JSON object with a step."""
+    """Lines of ``metrics.jsonl`` that are no JSON object with a step, and of ``health.jsonl`` that
+    are no record of a look."""
 
 
 def read_run(run: Path) -> RunRecord:
@@ -64,7 +65,8 @@ def read_run(run: Path) -> RunRecord:
     known = ("config.json", "metrics.jsonl", "checkpoints", "probes")
     if not any((run / name).exists() for name in known):
         raise ValueError(f"{run}: no run folder: it holds none of {', '.join(known)}")
-    metrics, broken = _read_metrics(run / "metrics.jsonl")
+    metrics, broken_metrics = _read_metrics(run / "metrics.jsonl")
+    health, broken_health = _read_health(run / "health.jsonl")
     config = run / "config.json"
     return RunRecord(
         name="/".join(run.resolve().parts[-2:]),
@@ -75,8 +77,8 @@ def read_run(run: Path) -> RunRecord:
         checkpoints=tuple(
             path.parent.name for path in sorted(run.glob("checkpoints/step-*/COMPLETE"))
         ),
-        health=_read_health(run / "health.jsonl"),
-        num_broken_lines=broken,
+        health=health,
+        num_broken_lines=broken_metrics + broken_health,
     )
 
 
@@ -98,16 +100,19 @@ def _read_metrics(path: Path) -> tuple[dict[str, list[tuple[float, float]]], int
     return {name: sorted(points) for name, points in series.items()}, broken
 
 
-def _read_health(path: Path) -> HealthRecord | None:
-    verdict, history = None, []
+def _read_health(path: Path) -> tuple[HealthRecord | None, int]:
+    verdict, history, broken = None, [], 0
     for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
         try:
             record = json.loads(line)
-        except ValueError:
-            continue  # a line cut short by a kill
-        verdict = verdict_from_json(record["verdict"], str(path))
-        history += [(int(record["step"]), str(sentence)) for sentence in record["news"]]
-    return HealthRecord(verdict=verdict, history=tuple(history)) if verdict else None
+            found = verdict_from_json(record["verdict"], str(path))
+            news = [(int(record["step"]), str(sentence)) for sentence in record["news"]]
+        except (ValueError, TypeError, KeyError):
+            broken += 1  # a line cut short by a kill
+            continue
+        verdict = found
+        history += news
+    return (HealthRecord(verdict=verdict, history=tuple(history)) if verdict else None), broken
 
 
 def _read_probes(folder: Path) -> tuple[ProbeReport, ...]:

@@ -14,7 +14,7 @@ Every rejection has one of these reasons.
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from jaxtyping import UInt8
@@ -26,6 +26,7 @@ from data_sharding.cleaning.check_text import clean_text
 from data_sharding.cleaning.config import CleanConfig
 from data_sharding.cleaning.media import read_medium
 from data_sharding.schema import (
+    ALTERNATIVES,
     MAIN_PARTS,
     PARTS,
     Medium,
@@ -46,8 +47,8 @@ class Checked:
 
     Attributes:
         members: Suffix -> bytes as found, in the order of `PARTS`; the JSON card is not among them.
-        image: Decoded pixels, for a perceptual hash; None without a picture.
-        text: The text in its final form; None without one.
+        image: Decoded pixels of the main picture, for a perceptual hash; None without a picture.
+        text: The main text in its final form; None without one.
     """
 
     members: Mapping[str, bytes]
@@ -55,7 +56,12 @@ class Checked:
     text: str | None
 
 
-def check_record(record: Record, root: str, config: CleanConfig) -> Checked:
+def check_record(
+    record: Record,
+    root: str,
+    config: CleanConfig,
+    look: Callable[[str, UInt8[Tensor, "3 height width"]], None] = lambda suffix, pixels: None,
+) -> Checked:
     """Reads a record's media and checks them to the last sample.
 
     Media are kept byte for byte; their suffix follows their content, not their file's name.
@@ -64,6 +70,8 @@ def check_record(record: Record, root: str, config: CleanConfig) -> Checked:
         record: One row of a corpus.
         root: Where its media paths begin; media outside are refused.
         config: Limits.
+        look: Told the suffix and the pixels of each further picture, one at a time: a row of many
+            is never decoded as a whole.
 
     Raises:
         Rejection: With its reason.
@@ -74,7 +82,10 @@ def check_record(record: Record, root: str, config: CleanConfig) -> Checked:
         modality, kind = modality_of(PARTS[suffix]), suffix.rpartition(".")[2]
         if modality == "image":
             pixels = check_image(encoded, kind, config)
-            image = pixels if suffix in MAIN_PARTS else image
+            if suffix in MAIN_PARTS:
+                image = pixels
+            else:
+                look(suffix, pixels)
         elif modality == "audio":
             check_audio(encoded, kind, config)
     text = members["txt"].decode("utf-8") if "txt" in members else None
@@ -89,37 +100,39 @@ def collect_members(record: Record, root: str, config: CleanConfig) -> dict[str,
     """
     if not SPLIT_NAME.fullmatch(record.split):
         raise Rejection("bad-row", f"{record.split!r} is no name for a split")
-    parts: dict[str, str | Medium | None] = {
-        "text": record.text,
-        "image": record.image,
-        "audio": record.audio,
-        **record.alternatives,
-    }
-    members: dict[str, bytes] = {}
-    for part, content in parts.items():
+    members = _texts(record, config)
+    media = {"image": record.image, "audio": record.audio, **record.alternatives}
+    for part, medium in media.items():
+        if not isinstance(medium, Medium):
+            continue
+        kind, encoded = _read(modality_of(part), medium, root, config)
         place = part.partition(".")[2]
-        for kind, encoded in _collect(modality_of(part), content, root, config):
-            members[f"{place}.{kind}" if place else kind] = encoded
+        members[f"{place}.{kind}" if place else kind] = encoded
     _check_modalities(modalities_of(members), config)
     return {suffix: members[suffix] for suffix in PARTS if suffix in members}
 
 
-def _collect(
-    modality: str, content: str | Medium | None, root: str, config: CleanConfig
-) -> Iterator[tuple[str, bytes]]:
-    """Kind and bytes of one part, if there is one."""
-    if content is None:
-        return
-    if isinstance(content, str):
-        text = clean_text(content, config)
-        if text is not None:
-            yield "txt", text.encode("utf-8")
-    elif modality == "image":
-        encoded = read_medium(root, content, config.max_image_bytes, config.retry)
-        yield image_kind(encoded, config), encoded
-    else:
-        encoded = read_medium(root, content, config.max_audio_bytes, config.retry)
-        yield audio_kind(encoded, config), encoded
+def _texts(record: Record, config: CleanConfig) -> dict[str, bytes]:
+    """Suffix -> text: those that are left after cleaning, none of them twice.
+
+    They are numbered on from the first that is left, which is the main one.
+    """
+    names = [name for name in ALTERNATIVES if modality_of(name) == "text"]
+    found = [record.text, *(record.alternatives.get(name) for name in names)]
+    cleaned = (clean_text(text, config) for text in found if isinstance(text, str))
+    texts = dict.fromkeys(text for text in cleaned if text is not None)
+    return {
+        f"{place}.txt" if place else "txt": text.encode("utf-8") for place, text in enumerate(texts)
+    }
+
+
+def _read(modality: str, medium: Medium, root: str, config: CleanConfig) -> tuple[str, bytes]:
+    """Kind and bytes of a picture or recording."""
+    if modality == "image":
+        encoded = read_medium(root, medium, config.max_image_bytes, config.retry)
+        return image_kind(encoded, config), encoded
+    encoded = read_medium(root, medium, config.max_audio_bytes, config.retry)
+    return audio_kind(encoded, config), encoded
 
 
 def raw_crc32(members: Mapping[str, bytes]) -> int:

@@ -11,17 +11,18 @@ LARGEST_IMAGE_DISTANCE = 40
 class DuplicatesConfig:
     """Repeated rows, and rows that are so alike that they must share a split.
 
-    Rows belong to one cluster when their pictures are equal or near, their recordings are equal
-    bytes, or their texts are near; a cluster never lies in two splits that are made by hash.
+    Rows belong to one cluster when a picture of one is equal or near to a picture of the other, a
+    recording has equal bytes, or a text is near, be they main parts or alternatives of their rows.
+    A cluster never lies in two splits that are made by hash.
     """
 
     exact: Literal["drop", "keep"] = "drop"
-    """What becomes of a row with the very text, picture, recording and labels of an earlier one:
-    `drop` rejects it as `duplicate`, `keep` leaves it in."""
+    """What becomes of a row with the very texts, pictures, recordings (alternatives too) and labels
+    of an earlier one: `drop` rejects it as `duplicate`, `keep` leaves it in."""
 
     near: Literal["off", "cluster", "drop"] = "cluster"
     """`cluster` finds what is near, so that it shares a split; `drop` also rejects a row all of
-    whose modalities are near those of an earlier one, as `near-duplicate`; `off` looks for equal
+    whose main parts are near those of an earlier one, as `near-duplicate`; `off` looks for equal
     bytes alone and saves about 1 ms a picture and 0.1 ms a text."""
 
     image_distance: int = 16

@@ -17,9 +17,10 @@ from data_sharding.duplicates.signatures import (
     HAS_MINHASH,
     HAS_PERCEPTUAL,
     HAS_TEXT,
+    IS_ALTERNATIVE,
     PERMUTATIONS,
 )
-from data_sharding.duplicates.table import SignatureFiles
+from data_sharding.duplicates.table import OwnedSignatures, SignatureFiles
 from data_sharding.duplicates.union import UnionFile
 
 IMAGE_BANDS = 12
@@ -65,10 +66,12 @@ class _Relation:
 def find_alike(
     table: SignatureFiles, num_old: int, config: DuplicatesConfig, scratch: Path
 ) -> Alike:
-    """Compares all rows that share a key.
+    """Compares all rows that share a key, by their main parts and by their alternatives.
 
-    Disk: 16 bytes for each of a row's keys of the kind that is at work: up to 12 for pictures and
-    for texts (12 with the default similarity).
+    Alternatives count for clusters alone.
+
+    Disk: 16 bytes for each of a row's keys of the kind that is at work: up to 12 for each picture
+    and each text (12 with the default similarity).
 
     Args:
         table: Signatures, those of earlier generations first.
@@ -82,8 +85,9 @@ def find_alike(
     clusters = UnionFile(scratch / "clusters", len(table))
     near = UnionFile(scratch / "near", len(table)) if config.near == "drop" else None
     alike = Alike(copies=copies, near=near, clusters=clusters)
+    entries = table.with_alternatives(num_old)
     for relation in _relations(config):
-        for left, right, pairs in _related(relation, table, num_old, scratch / relation.name):
+        for left, right, pairs in _related(relation, entries, scratch / relation.name):
             edges = pairs[relation.judge(left, right)]
             clusters.unite(edges)
             if relation.name == "content":
@@ -115,28 +119,35 @@ def _relations(config: DuplicatesConfig) -> list[_Relation]:
 
 
 def _related(
-    relation: _Relation, table: SignatureFiles, num_old: int, folder: Path
+    relation: _Relation, table: OwnedSignatures, folder: Path
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Int64[np.ndarray, "pair 2"]]]:
-    """Signatures and numbers of rows that share a key: within each piece, then across pieces."""
+    """Signatures that share a key, and their rows: within each piece, then across pieces."""
+
+    def owned(
+        left: np.ndarray, right: np.ndarray, pairs: Int64[np.ndarray, "pair 2"]
+    ) -> tuple[np.ndarray, np.ndarray, Int64[np.ndarray, "pair 2"]]:
+        rows = [table.owners(pairs[:, 0], left), table.owners(pairs[:, 1], right)]
+        return left, right, np.stack(rows, axis=1)
+
     buckets = Buckets(folder, len(table) * relation.num_keys)
     for first, rows in table.chunks():
         for places, keys in relation.keys(rows):
             for left, right in neighbours(keys):
                 pairs = np.stack([places[left], places[right]], axis=1)
-                pairs = pairs[first + pairs[:, 1] >= num_old]
-                yield rows[pairs[:, 0]], rows[pairs[:, 1]], pairs + first
+                pairs = pairs[first + pairs[:, 1] >= table.num_old]
+                yield owned(rows[pairs[:, 0]], rows[pairs[:, 1]], pairs + first)
             buckets.add(keys, places + first, relation.kept)
     for found in buckets.pairs():
         apart = table.piece_of(found[:, 0]) != table.piece_of(found[:, 1])
-        across = found[(found[:, 1] >= num_old) & apart]
+        across = found[(found[:, 1] >= table.num_old) & apart]
         for start in range(0, len(across), PAIRS_AT_ONCE):
             pairs = across[start : start + PAIRS_AT_ONCE]
             both = table.gather(pairs.ravel()).reshape(-1, 2)
-            yield both[:, 0], both[:, 1], pairs
+            yield owned(both[:, 0], both[:, 1], pairs)
 
 
 def _content_keys(rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    places = np.flatnonzero(rows["held"])
+    places = np.flatnonzero((rows["held"] > 0) & (rows["held"] & IS_ALTERNATIVE == 0))
     halves = np.ascontiguousarray(rows["content"][places]).view("<u8").reshape(-1, 2)
     yield places, halves[:, 0].copy()
 
@@ -198,12 +209,13 @@ def _near_text(left: np.ndarray, right: np.ndarray, config: DuplicatesConfig) ->
 
 
 def _near_in_all(left: np.ndarray, right: np.ndarray, config: DuplicatesConfig) -> Verdict:
-    """Whether two rows hold the same modalities and all of them are near."""
+    """Whether two rows hold the same modalities and all of them are near, in their main parts."""
     held = HAS_IMAGE | HAS_AUDIO | HAS_TEXT
+    main = (left["held"] | right["held"]) & IS_ALTERNATIVE == 0
     image = (left["image"] == right["image"]) | _near_image(left, right, config)
     text = (left["text"] == right["text"]) | _near_text(left, right, config)
     alike = image & text & (left["audio"] == right["audio"])
-    return alike & ((left["held"] & held) == (right["held"] & held))
+    return main & alike & ((left["held"] & held) == (right["held"] & held))
 
 
 def _both(left: np.ndarray, right: np.ndarray, mark: int) -> Verdict:

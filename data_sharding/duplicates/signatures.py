@@ -1,4 +1,4 @@
-"""A row -> 350 bytes that say what it is like.
+"""A row -> 350 bytes that say what it is like, and 350 more for each place of alternatives.
 
 Pictures: ImageHash's perceptual hash with hash_size 16 (256 bits). Measured on 500 drawings of
 Tux Paint and 500 photographs of MVSA-Single, copy against original: JPEG quality 75 differs in a
@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_sharding.duplicates.config import DuplicatesConfig
-from data_sharding.schema import MODALITIES, PARTS
+from data_sharding.schema import MODALITIES, PARTS, modality_of
 
 PERMUTATIONS = 64
 SEED = 1
@@ -35,6 +35,9 @@ FLATTEST_DEVIATION = 2.0
 """Below this standard deviation of its grey values a picture is of one colour."""
 
 HAS_IMAGE, HAS_AUDIO, HAS_TEXT, HAS_PERCEPTUAL, HAS_MINHASH = 1, 2, 4, 8, 16
+IS_ALTERNATIVE = 32
+"""Marks what a row holds besides its main parts; it has no content of its own."""
+MARKS = {"image": HAS_IMAGE, "audio": HAS_AUDIO, "text": HAS_TEXT}
 
 SIGNATURE = np.dtype(
     [
@@ -42,7 +45,7 @@ SIGNATURE = np.dtype(
         ("split", "u1"),  # number in the list of splits beside the table
         ("crc32", "<u4"),  # of the raw media, to notice that they changed
         ("bytes", "<u8"),  # of the members in a tar, headers included
-        ("number", "<u8"),  # of the row in its corpus
+        ("number", "<u8"),  # of the row in its corpus; of an alternative's row in its file
         ("content", "V16"),  # digest of text, image, audio and labels
         ("image", "<u8"),
         ("audio", "<u8"),
@@ -86,9 +89,9 @@ class Signer:
             digest = blake2b(encoded, digest_size=16).digest()
             content.update(modality.encode() + digest)
             if modality not in MODALITIES:
-                continue  # an alternative counts for the whole content alone
+                continue  # an alternative has a signature of its own
             row[modality] = int.from_bytes(digest[:8], "little")
-            row["held"] |= {"image": HAS_IMAGE, "audio": HAS_AUDIO, "text": HAS_TEXT}[modality]
+            row["held"] |= MARKS[modality]
         for name, value in sorted(labels.items()):
             content.update(blake2b(f"{name}\0{value}".encode(), digest_size=16).digest())
         row["content"] = np.void(content.digest())
@@ -97,14 +100,47 @@ class Signer:
             self._add_minhash(row, text)
         return cast(np.void, row[()])
 
-    def _add_perceptual(self, row: np.ndarray, image: Tensor | None) -> None:
-        if image is None:
-            return
+    def alternatives(
+        self, members: Mapping[str, bytes], hashes: Mapping[str, np.ndarray]
+    ) -> list[np.ndarray]:
+        """Signatures of what a row holds besides its main parts, one for each place in use.
+
+        Args:
+            members: Suffix -> bytes as found, main ones too.
+            hashes: Suffix -> perceptual hash, by `perceptual`, of the pictures that have one.
+        """
+        by_place: dict[str, np.ndarray] = {}
+        for suffix, encoded in members.items():
+            modality, place = modality_of(PARTS[suffix]), PARTS[suffix].partition(".")[2]
+            if not place:
+                continue
+            row = by_place.setdefault(place, np.zeros((), SIGNATURE))
+            digest = blake2b(encoded, digest_size=16).digest()
+            row[modality] = int.from_bytes(digest[:8], "little")
+            row["held"] |= IS_ALTERNATIVE | MARKS[modality]
+            if suffix in hashes:
+                row["perceptual"] = hashes[suffix]
+                row["held"] |= HAS_PERCEPTUAL
+            if modality == "text" and self._config.near != "off":
+                self._add_minhash(row, encoded.decode("utf-8"))
+        return list(by_place.values())
+
+    def perceptual(
+        self, image: UInt8[Tensor, "3 height width"]
+    ) -> UInt8[np.ndarray, "byte"] | None:
+        """A picture's perceptual hash; None where it has none or it is not asked for."""
+        if self._config.near == "off":
+            return None
         grey = Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")
         if np.asarray(grey).std() < FLATTEST_DEVIATION:
-            return
+            return None
         bits = imagehash.phash(grey, hash_size=HASH_SIZE).hash
-        row["perceptual"] = np.packbits(bits.ravel())
+        return np.packbits(bits.ravel())
+
+    def _add_perceptual(self, row: np.ndarray, image: Tensor | None) -> None:
+        if image is None or (found := self.perceptual(image)) is None:
+            return
+        row["perceptual"] = found
         row["held"] |= HAS_PERCEPTUAL
 
     def _add_minhash(self, row: np.ndarray, text: str | None) -> None:

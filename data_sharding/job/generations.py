@@ -1,7 +1,8 @@
 """What a shard set keeps so that it can be appended to: the signatures of its samples.
 
 ``signatures/generation-000.npy`` has 350 bytes for each sample that the generation wrote, in the
-order of the corpus; ``generation-000.json`` names the splits that its split numbers stand for.
+order of the corpus, and after them 350 for each place of alternatives that a sample uses;
+``generation-000.json`` names the splits that its split numbers stand for.
 """
 
 import json
@@ -56,7 +57,14 @@ def keep_signatures(folder: JobFolder, plan: Plan, resolution: Resolution, gener
     total = 0
     for number in range(plan.tasks):
         total += int(_kept(states_of_task(folder, plan, number), resolution).sum())
-    write_signatures(path, total, _kept_rows(folder, plan, resolution))
+    others = sum(len(piece) for piece in _kept_alternatives(folder, plan, resolution))
+    write_signatures(
+        path,
+        total,
+        _kept_rows(folder, plan, resolution),
+        others,
+        _kept_alternatives(folder, plan, resolution),
+    )
     names = canonical_json({"splits": list(resolution.splits)})
     write_durably(path.with_suffix(".json"), names)
 
@@ -80,3 +88,19 @@ def _kept_rows(folder: JobFolder, plan: Plan, resolution: Resolution) -> Iterato
         rows = table.read(0, table.rows)[kept].copy()
         rows["split"] = states[kept] - 1
         yield rows
+
+
+def _kept_alternatives(
+    folder: JobFolder, plan: Plan, resolution: Resolution
+) -> Iterator[np.ndarray]:
+    """Signatures of alternatives of the rows that became samples, numbered as those are."""
+    before = 0
+    for number in range(plan.tasks):
+        kept = _kept(states_of_task(folder, plan, number), resolution)
+        table = SignatureFile.open(folder.table_file(number)).alternatives
+        if table is not None:
+            rows = table.read(0, table.rows)
+            rows = rows[kept[rows["number"]]].copy()
+            rows["number"] = before + (np.cumsum(kept) - 1)[rows["number"]]
+            yield rows
+        before += int(kept.sum())

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
+from torch import Tensor
 
 from data_sharding.cleaning.clean import SPLIT_NAME, check_record, raw_crc32
 from data_sharding.duplicates import SIGNATURE, Signer
@@ -27,7 +29,13 @@ def scan_task(folder: JobFolder, number: int) -> None:
     for row in rows_of_task(folder, number):
         scan.add(row)
     table = folder.table_file(number)
-    write_signatures(table, len(scan.signatures), iter([np.array(scan.signatures, SIGNATURE)]))
+    write_signatures(
+        table,
+        len(scan.signatures),
+        iter([np.array(scan.signatures, SIGNATURE)]),
+        len(scan.alternatives),
+        iter([np.array(scan.alternatives, SIGNATURE)]),
+    )
     receipt = {
         "job": settings.job,
         "files": {str(table.relative_to(folder.out)): table.stat().st_size},
@@ -52,6 +60,7 @@ class _Scan:
         self._settings = settings
         self._signer = Signer(settings.config.duplicates)
         self.signatures: list[np.void] = []
+        self.alternatives: list[np.ndarray] = []
         self.splits: dict[str, int] = {}
         self.rejects: list[Mapping[str, Any]] = []
 
@@ -72,7 +81,16 @@ class _Scan:
             raise record
         if not SPLIT_NAME.fullmatch(record.split):
             raise Rejection("bad-row", f"{record.split!r} is no name for a split")
-        checked = check_record(record, self._settings.root, self._settings.config.clean)
+        hashes: dict[str, np.ndarray] = {}
+
+        def look(suffix: str, pixels: UInt8[Tensor, "3 height width"]) -> None:
+            if (found := self._signer.perceptual(pixels)) is not None:
+                hashes[suffix] = found
+
+        checked = check_record(record, self._settings.root, self._settings.config.clean, look)
+        for alternative in self._signer.alternatives(checked.members, hashes):
+            alternative["number"] = len(self.signatures)
+            self.alternatives.append(alternative)
         signature = self._signer.sign(checked.members, record.labels, checked.image, checked.text)
         signature["crc32"] = raw_crc32(checked.members)
         signature["bytes"] = size_in_tar(checked.members) + size_in_tar({"json": record.card()})

@@ -19,6 +19,8 @@ from data_sharding.sources.config import FIELDS, LABEL_PREFIX, METADATA_PREFIX
 LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 """The shape of a BCP 47 tag."""
 
+BLANKS = " \t\r\n"
+
 
 def record_or_rejection(
     fields: Mapping[str, Any] | Rejection, number: int, columns: Mapping[str, str]
@@ -122,9 +124,7 @@ def _parts(rest: dict[str, Any], modality: str) -> list[Any]:
     main = rest.pop(modality, None)
     values = list(main) if isinstance(main, list | tuple) else [main]
     values += [rest.pop(f"{modality}.{n}", None) for n in range(1, MAX_ALTERNATIVES + 1)]
-    parts = [
-        _text_or_none(value, modality) if modality == "text" else _medium(value) for value in values
-    ]
+    parts = [_written(value) if modality == "text" else _medium(value) for value in values]
     found = list(dict.fromkeys(part for part in parts if part is not None))
     if len(found) > MAX_ALTERNATIVES + 1:
         most = MAX_ALTERNATIVES + 1
@@ -165,6 +165,11 @@ def _medium(value: object) -> Medium | None:
         return value
     path = _text_or_none(value, "a path of image or audio")
     return Medium(path=path) if path else None
+
+
+def _written(value: object) -> str | None:
+    """A text without the blanks around it; None where nothing is left."""
+    return (_text_or_none(value, "text") or "").strip(BLANKS) or None
 
 
 def _text_or_none(value: object, name: str) -> str | None:

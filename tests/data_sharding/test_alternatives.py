@@ -1,7 +1,9 @@
 """Several captions, pictures and recordings of one thing, from a corpus to decoded tensors."""
 
+import io
 import json
 import shutil
+import tarfile
 
 import pytest
 import webdataset
@@ -151,3 +153,35 @@ def test_too_many_and_misspelt_alternatives_are_named(tmp_path):
     assert isinstance(enough, Record)
     with pytest.raises(ValueError, match=r"text\.1 to audio\.6"):
         SourceConfig(columns={"text.9": "caption"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "texts"),
+    [
+        ({"text": " ", "text.1": "hello there"}, ["hello there"]),
+        ({"text": "hello dup", "text.1": "hello dup ", "text.2": "other"}, ["hello dup", "other"]),
+        ({"text": ["\u3000", "caf\u00e9", "cafe\u0301", "\u2003tea"]}, ["caf\u00e9", "tea"]),
+        ({"text": ["a", *[" "] * 9, "b"]}, ["a", "b"]),
+        ({"text": "\n", "text.2": "\t", "image": "0.png"}, []),
+    ],
+)
+def test_blank_and_repeated_texts_leave_no_gap(corpus, fields, texts):
+    write_rows(corpus, [{"id": "x", **fields}])
+    (sample,) = read(sharded(corpus))
+    names = [name for name in sample.members if name.endswith("txt")]
+    assert names == ["txt", "1.txt", "2.txt"][: len(texts)]
+    assert [bytes(sample.members[name]).decode() for name in names] == texts
+
+
+def test_a_tar_that_holds_a_text_under_a_number_alone_gives_it_as_the_text(corpus):
+    first = corpus.parent / "first.tar"
+    with tarfile.open(first, "w") as tar:
+        for name, content in (("k.txt", b" "), ("k.2.txt", b"hello there")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    out = corpus.parent / "from-tar"
+    shard_corpus(first, out, ShardingConfig())
+    (sample,) = read(out)
+    assert [name for name in sample.members if name.endswith("txt")] == ["txt"]
+    assert bytes(sample.members["txt"]) == b"hello there"

@@ -105,6 +105,30 @@ def test_at_most_so_many_samples_are_kept_and_groups_stay_whole(few_topics, chec
     assert all(groups.count(group) == everywhere.count(group) for group in groups)
 
 
+def test_a_representation_of_one_group_is_left_out_and_said_once(few_topics, checkpoint, capsys):
+    backbone, knn = Backbone.load(checkpoint.backbone), OnlineKnn(few_topics)
+    knn(backbone)
+    cached = knn._cached
+    heard = cached.groups == cached.groups[cached.present[:, 2]][0]
+    knn._cached = dataclasses.replace(
+        cached, present=cached.present & np.array([True, True, False]) | heard[:, None]
+    )
+    for _ in range(2):
+        assert set(knn(backbone)) == {"knn/text", "knn/image", "knn/fused"}
+    assert capsys.readouterr().err.count("audio is not scored: all samples that have it") == 1
+
+
+def test_embeddings_that_are_not_finite_have_no_score(few_topics, checkpoint, capsys):
+    backbone, knn = Backbone.load(checkpoint.backbone), OnlineKnn(few_topics)
+    with torch.no_grad():
+        next(backbone.encoders["image"].parameters()).fill_(float("nan"))
+    for _ in range(2):
+        scores = knn(backbone)
+        assert "knn/image" not in scores
+        assert "knn/text" in scores
+    assert capsys.readouterr().err.count("image is not scored while its embeddings are not") == 1
+
+
 def test_labels_that_no_sample_carries_are_named(few_topics, checkpoint):
     card = dataclasses.replace(few_topics.card, label_key="mood")
     other = dataclasses.replace(few_topics, card=card)

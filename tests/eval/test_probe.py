@@ -72,7 +72,7 @@ def test_a_fresh_backbone_gets_batch_norm_statistics_of_the_task(checkpoint, few
 
 
 def test_a_report_holds_every_representation_with_its_floors(probed, checkpoint):
-    assert list(probed.subsets) == ["text", "image", "audio", "fused"]
+    assert list(probed.subsets) == ["text", "image", "audio", "fused", "late"]
     for name, part in probed.subsets.items():
         floors = {"majority", "shuffled", "random"} | ({"tfidf"} if name == "text" else set())
         assert set(part.floors) == floors
@@ -105,6 +105,26 @@ def test_probing_from_scratch_gives_the_same_bytes(probed, checkpoint, own, few_
         report_path(own, few_topics).read_bytes()
         == report_path(checkpoint, few_topics).read_bytes()
     )
+
+
+def test_more_processes_give_the_same_bytes(probed, checkpoint, own, few_topics):
+    probe(own, few_topics, dataclasses.replace(QUICK, fit_workers=2))
+    assert (
+        report_path(own, few_topics).read_bytes()
+        == report_path(checkpoint, few_topics).read_bytes()
+    )
+
+
+def test_one_modality_alone_has_nothing_to_vote_with(own, few_topics):
+    config = dataclasses.replace(QUICK, representations=("image", "fused"))
+    assert list(probe(own, few_topics, config).subsets) == ["image", "fused"]
+
+
+def test_the_vote_of_untaught_probes_is_about_chance(probed):
+    late = probed.subsets["late"]
+    shuffled = late.floors["shuffled"].metrics["macro_f1"].mean
+    assert shuffled < late.pretrained.metrics["macro_f1"].mean
+    assert late.num_samples == probed.subsets["fused"].num_samples
 
 
 def test_a_broken_report_is_made_again(probed, own, few_topics, checkpoint):

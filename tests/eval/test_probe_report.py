@@ -40,6 +40,25 @@ def test_the_table_shows_floors_scores_verdicts_and_what_is_missing(make_report)
     assert "audio: no labelled sample of clouds has audio" in table
 
 
+def test_late_fusion_is_a_row_of_its_own_and_is_explained(make_report):
+    report = make_report()
+    late = report.subsets["late"]
+    assert set(late.floors) == {"majority", "shuffled", "random"}
+    assert list(late.random_seeds) == ["0", "1"]
+    assert late.dim == 32
+    words = " ".join(format_table(report).split())
+    assert "late: even vote of the modalities' probes" in words
+
+
+def test_a_report_made_before_late_fusion_is_still_read_and_shown(make_report):
+    record = json.loads(to_json_text(make_report().to_json()))
+    del record["subsets"]["late"]
+    del record["protocol"]["late"]
+    older = report_from_json(record)
+    assert list(older.subsets) == ["text", "image"]
+    assert "late" not in format_table(older)
+
+
 def test_one_split_leaves_out_intervals_and_verdict_without_nan(make_report):
     report = make_report(num_splits=1)
     text = to_json_text(report.to_json())

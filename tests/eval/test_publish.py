@@ -106,7 +106,7 @@ def test_the_card_states_licence_scores_floors_and_data(published):
     header = yaml.safe_load(text.split("---")[1])
     assert header["license"] == "apache-2.0"
     scores = {result["task"]["name"] for result in header["model-index"][0]["results"]}
-    assert scores == {"linear probe, text", "linear probe, image"}
+    assert scores == {f"linear probe, {name}" for name in ("text", "image", "late")}
     for words in (
         "### clouds",
         "shuffled labels",

@@ -7,6 +7,7 @@ import pytest
 from eval.charts import LineChart, draw_lines, short, ticks
 from eval.records import write_json
 from eval.report import write_report
+from eval.run_record import read_run
 from pretrain.health import Finding, Verdict
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -101,10 +102,22 @@ def test_the_page_shows_scores_losses_health_and_views(run):
         "What was found when",
         "Score over checkpoints",
         "What the networks see",
-        "1 lines of the metrics were cut short",
+        "lines of the metrics and of the health record were cut short",
         "audio not probed",
+        "Late: even vote",
     ):
         assert words in page
+
+
+def test_a_probe_from_before_late_fusion_still_has_its_page(run):
+    for path in (run / "probes").rglob("*.json"):
+        record = json.loads(path.read_text())
+        del record["subsets"]["late"]
+        del record["protocol"]["late"]
+        path.write_text(json.dumps(record))
+    page = write_report(run).read_text()
+    assert "beat random-initialised ones for: text" in page
+    assert "Late:" not in page
 
 
 def test_a_run_without_probes_and_metrics_still_has_a_page(tmp_path):
@@ -112,6 +125,16 @@ def test_a_run_without_probes_and_metrics_still_has_a_page(tmp_path):
     page = write_report(tmp_path).read_text()
     assert "No checkpoint of this run was probed yet" in page
     assert "No health signals were logged" in page
+
+
+def test_a_malformed_look_is_counted_and_does_not_hide_the_others(run):
+    before = read_run(run)
+    with (run / "health.jsonl").open("a") as stream:
+        stream.write('\n{"step": 3}\n[]\n{"step": 3, "verdict": {"step": 3}, "news": []}\n')
+    after = read_run(run)
+    assert after.num_broken_lines == before.num_broken_lines + 3 == 5
+    assert after.health == before.health is not None
+    assert after.health.verdict.state == "collapsed"
 
 
 def test_writing_the_report_again_gives_the_same_page(run):

@@ -5,12 +5,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.ranking import chance_recall, first_right_places, recall_at
 from eval.records import to_json_text
 from eval.retrieval import RetrievalConfig, Searchable, retrieve, search_all
+from eval.retrieval_table import format_retrieval
 from pretrain.models import Backbone
 
 SIX = {
@@ -163,6 +165,24 @@ def test_a_backbone_is_searched_in_six_directions_and_always_alike(checkpoint, f
 def test_a_sample_without_its_group_is_named(checkpoint, few_topics):
     with pytest.raises(ValueError, match=r"lacks metadata\.speaker"):
         retrieve(Backbone.load(checkpoint.backbone), few_topics.shards, "speaker")
+
+
+def test_weights_that_give_nan_are_not_ranked(checkpoint, few_topics):
+    backbone = Backbone.load(checkpoint.backbone)
+    with torch.no_grad():
+        next(backbone.encoders["image"].parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match="features are not finite"):
+        retrieve(backbone, few_topics.shards)
+
+
+def test_the_table_names_every_direction_and_explains_its_brackets(checkpoint, few_topics):
+    report = retrieve(Backbone.load(checkpoint.backbone), few_topics.shards, "group")
+    printed = format_retrieval(report, "few [topics]", width=110)
+    assert "[low, high]: 95 % bootstrap over groups; (chance)" in printed
+    assert "few [topics]" in printed
+    for direction in SIX:
+        assert direction.replace("_to_", " -> ") in printed
+    assert "…" not in format_retrieval(report, "few", width=60)
 
 
 def test_places_that_make_no_sense_are_refused():

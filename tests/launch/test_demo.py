@@ -17,7 +17,8 @@ def test_the_demo_goes_from_raw_files_to_a_published_backbone(tmp_path):
         assert word in done.stdout, word
     reports = sorted((out / "run" / "probes").glob("*/sample-topics.json"))
     assert [path.parent.name for path in reports] == ["step-00000001", "step-00000002"]
-    assert set(json.loads(reports[0].read_text())["subsets"]) == {"text", "image", "audio", "fused"}
+    names = {"text", "image", "audio", "fused", "late"}
+    assert set(json.loads(reports[0].read_text())["subsets"]) == names
     page = (out / "run" / "report.html").read_text()
     assert "data:image/png;base64," in page
     assert "http://" not in page.replace("http://www.w3.org", "")
