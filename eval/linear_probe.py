@@ -195,10 +195,10 @@ def _solver(features: Matrix | csr_matrix, num_classes: int) -> Literal["lbfgs",
     Newton's method needs a handful of steps where L-BFGS needs hundreds, but a Hessian of
     (class x dim) squared: it is taken where that is small, also beside the rows.
     """
-    unknowns = num_classes * features.shape[1]
-    if isinstance(features, np.ndarray) and unknowns < min(len(features), LARGEST_HESSIAN):
-        return "newton-cholesky"
-    return "lbfgs"
+    if not isinstance(features, np.ndarray):
+        return "lbfgs"
+    small = num_classes * features.shape[1] < min(len(features), LARGEST_HESSIAN)
+    return "newton-cholesky" if small else "lbfgs"
 
 
 def predict(model: LogisticRegression, features: Matrix | csr_matrix) -> Labels:
