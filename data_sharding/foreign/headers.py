@@ -94,11 +94,11 @@ def parse_header(block: bytes) -> Header:
     name = _text(block[:100])
     if kind == tarfile.AREGTYPE and name.endswith("/"):
         kind = tarfile.DIRTYPE  # how tars before POSIX mark a folder
+    if kind == tarfile.DIRTYPE:
+        name = name.rstrip("/")
     if block[345] and kind not in tarfile.GNU_TYPES:
         name = f"{_text(block[345:500])}/{name}"
-    return Header(
-        name.rstrip("/") if kind == tarfile.DIRTYPE else name, kind, _number(block[124:136])
-    )
+    return Header(name, kind, _number(block[124:136]))
 
 
 def _number(field: bytes) -> int:

@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from webdataset import TarWriter
 
@@ -343,6 +343,7 @@ def test_a_flipped_bit_never_makes_samples_that_were_not_there(at, bit):
     kind=st.sampled_from([tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE]),
     form=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT]),
 )
+@example(name="d" * 100, size=0, kind=tarfile.DIRTYPE, form=tarfile.USTAR_FORMAT)  # all prefix
 def test_headers_are_understood_as_the_standard_library_does(name, size, kind, form):
     info = tarfile.TarInfo(name)
     info.size, info.type = size, kind
