@@ -42,25 +42,25 @@ def planned(out: Path, arms: Sequence[str], most_seeds: int) -> Iterator[Trained
 
 
 def train_arm(trained: Trained, blend: Path, length: Length) -> None:
-    """Train an arm to its end, or go on with it where it was killed.
+    """As `train`, of an arm and seed."""
+    arm = ARMS[trained.arm]
+    train(arm_config(arm, trained.seed, blend.absolute(), trained.run.absolute(), length))
+
+
+def train(config: RunConfig) -> None:
+    """Train a run to its end, or go on with it where it was killed.
 
     Raises:
         ValueError: The folder holds a run of another recipe or length.
         RuntimeError: The ranks failed.
     """
-    config = arm_config(
-        ARMS[trained.arm], trained.seed, blend.absolute(), trained.run.absolute(), length
-    )
-    newest = newest_complete(trained.run) if trained.run.exists() else None
-    if newest is None and trained.run.exists():
-        shutil.rmtree(trained.run)  # killed before its first checkpoint: it begins anew
+    run = config.run
+    newest = newest_complete(run) if run.exists() else None
+    if newest is None and run.exists():
+        shutil.rmtree(run)  # killed before its first checkpoint: it begins anew
     prepare_run(config, resume=newest is not None)
-    if newest is not None and newest.step >= length.steps:
+    if newest is not None and newest.step >= config.pretrain.total_steps:
         return
-    print(f"{trained.name}: from step {newest.step if newest else 0}", flush=True)
-    _train(config)
-
-
-def _train(config: RunConfig) -> None:
-    if code := run_local(config.run, config.ranks):
-        raise RuntimeError(f"{config.run}: the ranks ended with code {code}; start it again")
+    print(f"{run.name}: from step {newest.step if newest else 0}", flush=True)
+    if code := run_local(run, config.ranks):
+        raise RuntimeError(f"{run}: the ranks ended with code {code}; start it again")

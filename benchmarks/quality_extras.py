@@ -109,7 +109,7 @@ def measure_extras(
         late={task: _late(found) for task, found in marks.items()},
         retrieval={
             task: {
-                arm: _retrieval(prepared.tasks[task], backbone, arm, out / "retrieval")
+                arm: retrieval_directions(prepared.tasks[task], backbone, arm, out / "retrieval")
                 for arm in (FULL, RANDOM)
             }
             for task in RETRIEVAL_TASKS
@@ -137,16 +137,23 @@ def _late(marks: Mapping[str, Marks]) -> dict[str, float]:
     return means
 
 
-def _retrieval(task: Path, trained: Path, arm: str, folder: Path) -> dict[str, Any]:
-    """Six directions among the task's held-out samples; made once for each set of weights."""
+def retrieval_directions(task: Path, trained: Path, arm: str, folder: Path) -> dict[str, Any]:
+    """Six directions among a task's held-out samples; made once for each set of weights.
+
+    Args:
+        task: Folder of the task.
+        trained: A backbone's folder.
+        arm: "random" searches with fresh weights of the backbone's architecture.
+        folder: For the answers.
+    """
     path = folder / f"{task.name}-{arm}.json"
     opened = open_task(task)
-    model = Backbone.load(trained) if arm == FULL else Backbone.random_like(trained, 0)
+    model = Backbone.load(trained) if arm != RANDOM else Backbone.random_like(trained, 0)
     shards = ShardSet.open(task, TEST)
     weights = hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest()
     identity = {"backbone": weights, "shards": shards.digest}
     if not path.exists() or read_json(path)["identity"] != identity:
-        if arm != FULL:
+        if arm == RANDOM:
             recompute_batch_norm([model], opened)
         report = retrieve(model, shards, opened.card.group_key)
         write_json(path, {"identity": identity, **report.to_json()})
