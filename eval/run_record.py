@@ -75,7 +75,7 @@ def read_run(run: Path) -> RunRecord:
         probes=_read_probes(run / "probes"),
         views=_read_views(run / "views" / "views.json"),
         checkpoints=tuple(
-            path.parent.name for path in sorted(run.glob("checkpoints/step-*/COMPLETE"))
+            path.parent.name for path in sorted(run.glob("checkpoints/step-????????/COMPLETE"))
         ),
         health=health,
         num_broken_lines=broken_metrics + broken_health,

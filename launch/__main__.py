@@ -1,12 +1,11 @@
 """The `triptych` command."""
 
 import difflib
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from launch.errors import user_errors
+from launch.errors import log_plainly, user_errors
 
 OVERVIEW = """\
 usage: triptych COMMAND [options]; triptych COMMAND --help tells more
@@ -41,7 +40,7 @@ A run from raw files to a published backbone:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sub-command that the first argument names."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(level=logging.WARNING, format="triptych: %(message)s")
+    log_plainly()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(OVERVIEW, end="")

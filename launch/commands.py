@@ -18,6 +18,7 @@ from launch.cluster import ClusterConfig
 from launch.demo import DemoConfig, run_demo
 from launch.jobs import submit_pretrain, submit_probe
 from launch.local import run_local
+from launch.preemption import EXIT_CODES, StopRequest
 from launch.recipes import find_recipe, list_recipes
 from launch.retrieve_command import retrieve_command
 from launch.run_config import RunConfig, load_run_config
@@ -52,6 +53,10 @@ class PretrainCommand:
 
     resume: bool = False
     """Continue the run in the folder from its newest whole checkpoint, at the next sample."""
+
+    fresh: bool = False
+    """Instead of --resume, for a run with no whole checkpoint: begin at step 0 again. Broken ones
+    are put aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +139,8 @@ def pretrain_command(arguments: list[str]) -> int:
     if config.cluster == "local" and "RANK" in os.environ:
         config = replace(config, cluster="inline")
     if config.cluster == "inline":
-        return _pretrain_inline(config, command.resume)
-    start_run(config, command.resume)
+        return _pretrain_inline(config, command)
+    start_run(config, command.resume, command.fresh)
     if config.cluster == "slurm":
         job = submit_pretrain(config.run, config.slurm)
         print(f"job {job.job_id} pretrains {config.run}; logs: {config.run / 'logs'}")
@@ -160,17 +165,19 @@ def _default_run(arguments: list[str]) -> tuple[RunConfig, list[str]]:
 
 def _pretrain_description() -> str:
     lines = [f"{recipe.name}: {recipe.summary}" for recipe in list_recipes()]
-    return "\n\n".join([PretrainCommand.__doc__ or "", "Recipes:", *lines])
+    codes = "\n".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())
+    return "\n\n".join([PretrainCommand.__doc__ or "", "Recipes:", *lines, "Exit codes:", codes])
 
 
-def _pretrain_inline(config: RunConfig, resume: bool) -> int:
+def _pretrain_inline(config: RunConfig, command: PretrainCommand) -> int:
     """One rank among those that torchrun or Slurm started; the first prepares the run."""
+    from launch.rank import work
     from launch.rendezvous import find_rendezvous
-    from launch.worker import work
 
+    stop = StopRequest()
     if find_rendezvous(os.environ).rank == 0:
-        start_run(config, resume)
-    return work(config)
+        start_run(config, command.resume, command.fresh)
+    return work(config, stop)
 
 
 def probe_command(arguments: list[str]) -> int:

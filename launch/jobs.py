@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from launch.cluster import ClusterConfig, SubmissionError, SubmittedJob, submit_command
-from pretrain.checkpoint import open_checkpoint
+from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint, take_lease
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ def submit_pretrain(run_folder: Path, cluster: ClusterConfig) -> SubmittedJob:
 def submit_probe(checkpoint_folder: Path, task: str, cluster: ClusterConfig) -> SubmittedJob | None:
     """Queue the probe of one checkpoint on one task, unless that is queued, running or done.
 
+    The checkpoint is leased until the report is there: the run that made it will not remove it.
+
     Args:
         checkpoint_folder: A whole checkpoint.
         task: A task's name or its folder.
@@ -54,14 +56,31 @@ def submit_probe(checkpoint_folder: Path, task: str, cluster: ClusterConfig) -> 
     """
     checkpoint = open_checkpoint(checkpoint_folder.absolute(), verify=False)
     name = probe_job_name(checkpoint.digest, task)
-    report = checkpoint.run / "probes" / checkpoint.folder.name / f"{Path(task).name}.json"
+    report = report_path(checkpoint, task)
     if report.is_file() and checkpoint.digest in report.read_text(encoding="utf-8"):
         return None
     if jobs_named(name):
         return None
     target = str(Path(task).absolute()) if Path(task).is_dir() else task
     command = [sys.executable, "-u", "-m", "launch", "probe", str(checkpoint.folder), target]
-    return submit_command(command, name, checkpoint.run / "logs", cluster.for_probe())
+    lease = lease_for_probe(checkpoint, task)
+    try:
+        return submit_command(command, name, checkpoint.run / "logs", cluster.for_probe())
+    except (ValueError, SubmissionError):
+        lease.unlink(missing_ok=True)
+        raise
+
+
+def report_path(checkpoint: Checkpoint, task: str) -> Path:
+    """Where a probe writes its report."""
+    return checkpoint.run / "probes" / checkpoint.folder.name / f"{Path(task).name}.json"
+
+
+def lease_for_probe(checkpoint: Checkpoint, task: str) -> Path:
+    """Keep a checkpoint until its probe has reported; the lease's file."""
+    return take_lease(
+        checkpoint, probe_job_name(checkpoint.digest, task), report_path(checkpoint, task)
+    )
 
 
 def probe_job_name(digest: str, task: str) -> str:
@@ -102,15 +121,20 @@ class ProbeOnCheckpoint:
         self._submissions = ThreadPoolExecutor(max_workers=1, thread_name_prefix="submit-probe")
 
     def __call__(self, checkpoint_folder: Path) -> None:
-        """Submit the probes of one checkpoint in the background."""
+        """Submit the probes of one checkpoint in the background; until then it is leased."""
         for task in self._tasks:
-            self._submissions.submit(self._submit, checkpoint_folder, task)
+            try:
+                lease = lease_for_probe(open_checkpoint(checkpoint_folder, verify=False), task)
+            except (CheckpointError, OSError) as error:
+                logger.warning("%s: no probe on %s: %s", checkpoint_folder, task, error)
+            else:
+                self._submissions.submit(self._submit, checkpoint_folder, task, lease)
 
     def close(self) -> None:
         """Wait until everything is submitted; the interpreter's end does the same."""
         self._submissions.shutdown(wait=True)
 
-    def _submit(self, checkpoint_folder: Path, task: str) -> None:
+    def _submit(self, checkpoint_folder: Path, task: str, lease: Path) -> None:
         command = [sys.executable, "-m", "launch.jobs", str(checkpoint_folder), task, self._cluster]
         try:
             answer = subprocess.run(
@@ -124,6 +148,7 @@ class ProbeOnCheckpoint:
         else:
             reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
             logger.warning("%s: no probe on %s: %s", checkpoint_folder, task, reason)
+            lease.unlink(missing_ok=True)
 
 
 def cluster_from_json(text: str) -> ClusterConfig:

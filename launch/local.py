@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+from launch.preemption import SIGNALS, hold_up_signals
+
 GRACE_SECONDS = 30.0
 """After a rank has failed, how long the others may take to end before they are killed."""
 POLL_SECONDS = 0.1
@@ -38,23 +39,37 @@ def run_local(run_folder: Path, ranks: int, grace_seconds: float = GRACE_SECONDS
     Returns:
         0, or the exit code of the first rank that failed (128 + the signal that ended it).
     """
-    return run_ranks([sys.executable, "-m", "launch.worker", str(run_folder)], ranks, grace_seconds)
+    command = [sys.executable, "-m", "launch.worker", str(run_folder)]
+    return run_ranks(command, ranks, grace_seconds, hold_up_signals)
 
 
-def run_ranks(command: list[str], ranks: int, grace_seconds: float = GRACE_SECONDS) -> int:
-    """`run_local` for any command, with torch's variables for each rank."""
+def run_ranks(
+    command: list[str],
+    ranks: int,
+    grace_seconds: float = GRACE_SECONDS,
+    prepare: Callable[[], None] = lambda: None,
+) -> int:
+    """`run_local` for any command, with torch's variables for each rank.
+
+    Args:
+        command: Program and arguments of each rank.
+        ranks: How many.
+        grace_seconds: See `run_local`.
+        prepare: Done in each rank's process before its program starts.
+    """
     port = _free_port()
     started: list[Rank] = []
     with _forwarded_signals(started):
         try:
             for rank in range(ranks):
-                started.append(_start(command, rank, ranks, port))
+                environment = _environment(rank, ranks, port)
+                started.append(_start(command, environment, prepare))
             return _wait(started, grace_seconds)
         finally:
             _kill(started)
 
 
-def _start(command: list[str], rank: int, ranks: int, port: int) -> Rank:
+def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     environment = os.environ | {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -65,10 +80,16 @@ def _start(command: list[str], rank: int, ranks: int, port: int) -> Rank:
     }
     # Shared fairly: by default every rank would start a thread for every core.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))
+    return environment
+
+
+def _start(command: list[str], environment: dict[str, str], prepare: Callable[[], None]) -> Rank:
+    def in_child() -> None:
+        _die_with_parent()
+        prepare()
+
     # A session of its own: Ctrl-C reaches a rank once, through us.
-    return subprocess.Popen(
-        command, env=environment, start_new_session=True, preexec_fn=_die_with_parent
-    )
+    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=in_child)
 
 
 def _die_with_parent() -> None:
@@ -88,9 +109,13 @@ def _wait(started: list[Rank], grace_seconds: float) -> int:
 
 
 def _failure(started: list[Rank]) -> int:
-    """Exit code of a rank that has failed, as a shell would say it; 0 where none has."""
+    """Exit code of a rank that has failed, as a shell would say it; 0 where none has.
+
+    Of several, one that tells a cause: 1 is how a rank ends that lost another.
+    """
     codes = [process.poll() for process in started]
-    return next((code if code > 0 else 128 - code for code in codes if code), 0)
+    failures = [code if code > 0 else 128 - code for code in codes if code]
+    return next((code for code in failures if code != 1), 1 if failures else 0)
 
 
 @contextmanager
@@ -98,7 +123,7 @@ def _forwarded_signals(started: list[Rank]) -> Iterator[None]:
     def forward(number: int, frame: FrameType | None) -> None:
         _signal_all(started, signal.Signals(number))
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         yield
     finally:

@@ -1,13 +1,31 @@
-"""A request to stop, from the scheduler or the keyboard."""
+"""How a rank ends: what its exit code says, and the request to stop."""
 
 import signal
 from types import FrameType
 
+EXIT_REFUSED = 2
+EXIT_STALLED = 60
+"""Also the number of the signal by which the watchdog ends a rank."""
 EXIT_REQUEUE = 75
-"""Exit code of "saved, start me again" (EX_TEMPFAIL)."""
-
+"""EX_TEMPFAIL: the one code with which Slurm is asked to queue the job again."""
 EXIT_COLLAPSED = 76
-"""Exit code of "saved, but the run has collapsed": to start it again as it is would not help."""
+EXIT_NOT_FINITE = 77
+EXIT_CRASH_LOOP = 78
+
+EXIT_CODES = {
+    "0": "the run is at its end, or was already",
+    "1": "a bug, or the loss of another rank; the traceback tells",
+    f"{EXIT_REFUSED}": "refused, or something that you can mend; one line says it",
+    f"{EXIT_STALLED}": "no progress; stalls/ in the run folder has the stacks, and names the "
+    "slowest rank",
+    f"{EXIT_REQUEUE}": "a signal asked for a stop, and all is saved: start it again with --resume",
+    f"{EXIT_COLLAPSED}": "saved, but the run has collapsed: to start it again as it is would not "
+    "help",
+    f"{EXIT_NOT_FINITE}": "too many batches in a row had a loss or gradient that is not finite",
+    f"{EXIT_CRASH_LOOP}": "the last starts came no step further, so this one was refused",
+    "128 + n": "signal n ended a rank; 137 is kill -9, or too much memory",
+}
+"""What each exit code of `triptych pretrain` and of its ranks says."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -15,13 +33,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 class StopRequest:
     """Remembers that a signal asked for a stop; the trainer looks after each step.
 
-    Repeated signals change nothing, and SIGCONT, which Slurm sends along, is ignored.
+    Repeated signals change nothing, and SIGCONT, which Slurm sends along, is ignored. Signals that
+    came before this was made, and were held up (`hold_up_signals`), count too.
     """
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
         for number in SIGNALS:
             signal.signal(number, self._remember)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def __call__(self) -> bool:
         """Whether a stop was asked for."""
@@ -29,3 +49,8 @@ class StopRequest:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal_name = signal.Signals(number).name
+
+
+def hold_up_signals() -> None:
+    """Let signals wait until `StopRequest` is made; a program started from here inherits it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -3,25 +3,20 @@
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from data_sharding.stats import CorpusStats
 from data_sharding.stream.source import open_stream
 from launch.cluster import ClusterConfig
+from launch.drift import check_options, find_drift, refuse_drift
+from launch.guard_config import GuardConfig
 from pretrain.checkpoint import newest_complete
 from pretrain.config import PretrainConfig, config_from_json, config_to_json
 
-DECIDE_NO_WEIGHT = (
-    "pretrain.data.loader.num_workers",
-    "pretrain.data.loader.prefetch_batches",
-    "pretrain.data.loader.reader.",
-    "pretrain.data.loader.faults.",
-    "pretrain.log_every_steps",
-    "pretrain.keep_checkpoints",
-    "pretrain.evaluate_every_steps",
-    "pretrain.health.",
-)
-"""Options that a resumed run may change."""
+LOCK_FILE = "run.lock"
+"""In a run folder while somebody writes there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +46,12 @@ class RunConfig:
     """Task, by name or folder, whose labelled samples score the features by nearest neighbours
     every `pretrain.evaluate_every_steps`, while the run goes on."""
 
+    guard: GuardConfig = field(default_factory=GuardConfig)
+
+    allow_drift: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """An option that a resumed run may change although it decides the weights, such as
+    `pretrain.total_steps`; `pretrain.optim` names a whole part. May be given several times."""
+
     def __post_init__(self) -> None:
         if self.ranks < 1:
             raise ValueError(f"ranks must be positive, got {self.ranks}")
@@ -59,6 +60,7 @@ class RunConfig:
                 f"online_knn {self.online_knn} would never be asked: "
                 "give pretrain.evaluate_every_steps too"
             )
+        check_options(self.pretrain, self.allow_drift)
 
     def with_absolute_paths(self) -> "RunConfig":
         """The same run, whatever folder its ranks are started in."""
@@ -101,12 +103,15 @@ def load_run_config(path: Path) -> RunConfig:
     """Read a ``config.json``, or the one in a run folder.
 
     Raises:
-        ValueError: no such file, no JSON, unknown keys (with a suggestion) or bad values.
+        ValueError: no such file, no JSON, a key given twice, unknown keys (with a suggestion) or
+            bad values.
     """
     file = path / "config.json" if path.is_dir() else path
     try:
-        content = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        content = json.loads(
+            file.read_text(), object_pairs_hook=_refuse_twice, parse_constant=_refuse_constant
+        )
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: no run configuration: {error}") from error
     return config_from_json(RunConfig, content, str(file))
 
@@ -121,13 +126,14 @@ def prepare_run(config: RunConfig, resume: bool) -> None:
     save_run_config(config)
 
 
-def check_run(config: RunConfig, resume: bool) -> None:
+def check_run(config: RunConfig, resume: bool, fresh: bool = False) -> None:
     """Refuse what cannot be started, before anything is written.
 
     Raises:
         ShardError: the shards are none, or without their statistics.
-        ValueError: the folder holds a run and ``resume`` is false; or ``resume`` is true and
-            there is nothing to resume, or what decides the weights has changed.
+        ValueError: the folder holds a run and neither ``resume`` nor ``fresh`` is true; or
+            ``resume`` is true and there is nothing to resume, or what decides the weights has
+            changed.
     """
     config.pretrain.check_ranks(config.world_size)
     open_stream(config.pretrain.data.shards, config.pretrain.data.split)
@@ -137,38 +143,26 @@ def check_run(config: RunConfig, resume: bool) -> None:
     if resume:
         if not stored.exists():
             raise ValueError(f"{config.run}: nothing to resume; leave --resume out to start it")
-        refuse_drift(load_run_config(stored), config)
-        if newest_complete(config.run) is None:
+        checkpoint = newest_complete(config.run)
+        if checkpoint is None:
             raise ValueError(
-                f"{config.run}: no whole checkpoint to resume from; remove the folder to restart"
+                f"{config.run}: no checkpoint to resume from; --fresh instead begins at step 0"
             )
-    elif stored.exists():
+        drift = find_drift(checkpoint.config, config.pretrain)
+        refuse_drift(drift, config.allow_drift, str(config.run))
+    elif stored.exists() and not fresh:
         raise ValueError(
             f"{config.run} holds a run already; --resume continues it, --run names another folder"
         )
 
 
-def refuse_drift(before: RunConfig, now: RunConfig) -> None:
-    """Refuse to resume when what decides the weights differs.
-
-    Raises:
-        ValueError: names each differing option with both values.
-    """
-    old, new = (_flat(config_to_json(c.pretrain), "pretrain") for c in (before, now))
-    changed = [
-        f"{key}: {old.get(key)} -> {new.get(key)}"
-        for key in old
-        if old[key] != new.get(key) and not key.startswith(DECIDE_NO_WEIGHT)
-    ]
-    if changed:
-        raise ValueError(
-            f"{now.run}: cannot resume, the configuration changed: {'; '.join(changed)}"
-        )
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)} is given twice")
+    return content
 
 
-def _flat(content: dict[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        name = f"{prefix}.{key}"
-        flat |= _flat(value, name) if isinstance(value, dict) else {name: value}
-    return flat
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number that an option can have")

@@ -1,6 +1,7 @@
 """PretrainConfig -> Run: the one place where objects are wired."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,34 +13,53 @@ from data_sharding.logmel import LogMel
 from data_sharding.stats import TOKENIZER_FILE, CorpusStats
 from data_sharding.stream.loader import Slice, TripleLoader
 from data_sharding.stream.source import open_stream
-from pretrain.checkpoint import Checkpoint, Progress, remove_old, write_checkpoint
+from pretrain.checkpoint import Checkpoint, CheckpointWriter, Part, Progress, Write
+from pretrain.checkpoint.group import GroupRanks
 from pretrain.config import PretrainConfig, config_to_json
 from pretrain.ema import Target
 from pretrain.engine import Engine, EngineSettings
 from pretrain.health import GradientProbe, HealthMonitor, WatchedRun, load_looks, save_verdict
 from pretrain.metrics import HEALTH_FILE, Journal, Sinks
-from pretrain.models import Backbone
+from pretrain.models import Backbone, Cohorts
 from pretrain.models.warm_start import freeze, warm_start
 from pretrain.objectives import Adversarial, Autoencoder, Byol, Networks, Objective
 from pretrain.optim import build_optimizer
+from pretrain.pace import Pace
 from pretrain.step import StepReport, StepSettings, TrainStep
 from pretrain.trainer import Run
 from pretrain.views import Augment, TrainCrops
 
-TARGET_FILE = "target.safetensors"
+logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Backbone], Mapping[str, float]]
 """Scores of the target's backbone by name, such as ``knn/image``."""
 
 
 def build_objective(config: PretrainConfig) -> Objective:
-    """What ``config.objective`` names."""
+    """What ``config.objective`` names. Collective."""
     objectives: dict[str, Callable[[], Objective]] = {
-        "byol": lambda: Byol(config.byol),
+        "byol": lambda: Byol(config.byol, build_cohorts(config)),
         "autoencoder": lambda: Autoencoder(config.autoencoder),
         "adversarial": lambda: Adversarial(config.adversarial),
     }
     return objectives[config.objective]()
+
+
+def build_cohorts(config: PretrainConfig) -> Cohorts | None:
+    """Which samples share batch statistics in the heads, if any do. Collective."""
+    if config.byol.heads.norm == "layer":
+        return None
+    samples = config.byol.heads.cohort_samples(config.batch.global_samples)
+    return Cohorts.over_ranks(samples, config.batch.micro_for(torch.distributed.get_world_size()))
+
+
+def checkpoint_bytes(networks: Networks) -> int:
+    """About a checkpoint's size: masters and two moments, the target's masters and backbone."""
+    online, target = (
+        sum(parameter.numel() for parameter in network.parameters())
+        for network in (networks.online, networks.target)
+    )
+    return 4 * (3 * online + 2 * target)
 
 
 class Training:
@@ -50,7 +70,7 @@ class Training:
     Args:
         config: The run's configuration.
         folder: The run folder, shared by the ranks.
-        resume_from: A checkpoint of this run on the same number of ranks, or None.
+        resume_from: A checkpoint of this run, of any number of ranks and ZeRO stage, or None.
 
     Raises:
         ValueError: the shards, the batch or the checkpoint do not fit.
@@ -66,11 +86,15 @@ class Training:
         self._stats = CorpusStats.load(stats_folder)
         self._tokenizer_file = stats_folder / TOKENIZER_FILE
 
+        world_size = torch.distributed.get_world_size()
+        config.check_ranks(world_size)
         torch.manual_seed(config.seed)
         self._objective = build_objective(config)
         networks = self._build_networks(fresh=resume_from is None)
-        world_size = torch.distributed.get_world_size()
         self._micro = config.batch.micro_for(world_size)
+        self._writer = CheckpointWriter(
+            folder, GroupRanks(), config.checkpoint, checkpoint_bytes(networks)
+        )
         self._engine = Engine(
             networks.online,
             build_optimizer(networks.online, config.optim, self._tower_scales()),
@@ -83,6 +107,7 @@ class Training:
             ),
             config.total_steps,
             working_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+            shared_out=None if self._engine.replicated else self._engine.master_fragments(),
         )
 
         self.progress = Progress()
@@ -124,57 +149,71 @@ class Training:
                 optim=config.optim,
             ),
         )
+        self._pace = Pace(
+            self._engine.world_size, logger.warning if self.rank == 0 else lambda sentence: None
+        )
         return Run(
             total_steps=config.total_steps,
             global_samples=config.batch.global_samples,
             checkpoint_every_steps=config.checkpoint_every_steps,
             log_every_steps=config.log_every_steps,
-            batches=self._loader.batches,
-            step=self.health.watch(step),
+            max_skipped_in_a_row=config.max_skipped_in_a_row,
+            batches=lambda consumed: step.timing(self._loader.batches(consumed)),
+            step=self._pace.watch(self.health.watch(step)),
             save=self.save,
+            saved=self.saved,
             agree=self._engine.agree,
             sink=self._journal or Sinks([]),
             measure=self._measure,
         )
 
-    def save(self, progress: Progress) -> Path:
-        """Write a checkpoint. Collective."""
-        parts: list[Callable[[Path], None]] = [self._engine.save]
-        if self.rank == 0:
-            parts.append(self._save_shared)
-        folder = write_checkpoint(self._folder, progress, parts, self._engine)
+    def save(self, progress: Progress) -> None:
+        """Begin a checkpoint. Collective."""
+        parts: list[Part] = [self._engine.snapshot, self.target.snapshot, self._snapshot_shared]
+        self._writer.save(progress, parts)
+
+    def saved(self, wait: bool) -> list[Path]:
+        """Checkpoints that have become whole since this was last asked. Collective.
+
+        Args:
+            wait: For what is still being written.
+        """
+        folders = self._writer.wait() if wait else self._writer.poll()
         keep = self._config.keep_checkpoints
         # A run that is sick keeps what is older: its last healthy checkpoint is among it.
-        if self.rank == 0 and keep is not None and self.health.verdict.fit_to_publish:
-            remove_old(self._folder, keep)
-        return folder
+        if folders and keep is not None and self.health.verdict.fit_to_publish:
+            self._writer.retire(keep)
+        return folders
 
     def close(self) -> None:
-        """Stop the loader's workers and close the metric files."""
+        """Stop the loader's workers, close the metric files, end the writing of checkpoints."""
+        self._writer.close()
         self._loader.close()
         if self._journal is not None:
             self._journal.close()
 
-    def _save_shared(self, folder: Path) -> None:
-        """What one rank writes for all: target, its backbone, the resolved configuration."""
-        self.target.save(folder / TARGET_FILE)
+    def _snapshot_shared(self) -> Write:
+        """What one rank writes for all: the target's backbone, the configuration. Collective."""
+        masters = self.target.masters_on_first()
+        if masters is None:
+            return lambda folder: None
         backbone = self.target.network.backbone
         assert isinstance(backbone, Backbone)
-        with self.target.float32_weights():
-            backbone.save(folder / "backbone")
+        with self.target.float32_weights(masters):
+            write_backbone = backbone.snapshot()
+        verdict = self.health.verdict
         text = json.dumps(config_to_json(self._config), indent=2)
-        (folder / "config.json").write_text(text + "\n")
-        save_verdict(self.health.verdict, folder)
+
+        def write(folder: Path) -> None:
+            write_backbone(folder / "backbone")
+            (folder / "config.json").write_text(text + "\n")
+            save_verdict(verdict, folder)
+
+        return write
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.world_size != self._engine.world_size:
-            raise ValueError(
-                f"{checkpoint.folder} was written by {checkpoint.world_size} ranks and this run "
-                f"has {self._engine.world_size}; resume on the same number"
-            )
         self._engine.load(checkpoint.folder)
-        self.target.load(checkpoint.folder / TARGET_FILE)
-        self._engine.restore_frozen(self.target.masters)
+        self.target.load(checkpoint.folder)
         self.progress = checkpoint.progress
 
     def _build_networks(self, fresh: bool) -> Networks:
@@ -221,6 +260,7 @@ class Training:
                 global_batch=config.batch.global_samples,
                 rank=self.rank,
                 world_size=self._engine.world_size,
+                micro_batch=self._micro,
             ),
             config.data.loader,
             self._folder / "data" / f"substitutions-rank-{self.rank:05d}.jsonl",
@@ -235,6 +275,10 @@ class Training:
         """Metrics of a logged step."""
         return {
             "samples": float(progress.samples_consumed),
+            "gradient/passed_over": float(
+                progress.samples_consumed // self._config.batch.global_samples - progress.step
+            ),
+            "speed/slowest_rank": self._pace.slowest,
             "speed/samples_per_second": self._config.batch.global_samples / report.seconds,
             **{f"data/{name}": value for name, value in self._loader.health().values().items()},
             **report.values(),
@@ -243,16 +287,19 @@ class Training:
         }
 
     def _evaluate(self, step: int, report: StepReport) -> Mapping[str, float]:
-        """Scores of the target's features, and a table of embeddings to look at."""
+        """Scores of the target's features, and a table of embeddings to look at. Collective."""
         every = self._config.evaluate_every_steps
-        if self._journal is None or every is None or step % every:
+        if every is None or step % every:
+            return {}
+        masters = self.target.masters_on_first()
+        if self._journal is None or masters is None:
             return {}
         self._journal.write_embeddings(step, report.embeddings())
         backbone = self.target.network.backbone
         assert isinstance(backbone, Backbone)
         was_training = backbone.training
         # The run must be the same whether it is evaluated or not.
-        with self.target.float32_weights(), torch.random.fork_rng():
+        with self.target.float32_weights(masters), torch.random.fork_rng():
             try:
                 return self._on_evaluate(backbone.eval())
             finally:
@@ -264,7 +311,7 @@ class Training:
             config.health,
             WatchedRun(
                 online_weights=self._engine.master_parameters,
-                target_weights=self.target.masters.items,
+                target_weights=lambda: self.target.full_masters().items(),
                 gradients=GradientProbe(self.online, self.target.network, self._objective),
                 sum_over_ranks=self._engine.sum_over_ranks,
                 total_steps=config.total_steps,

@@ -13,6 +13,7 @@ from data_sharding.logmel import LogMelConfig
 from data_sharding.stats import stats_folder
 from data_sharding.storage import is_remote
 from data_sharding.stream.loader import LoaderConfig
+from pretrain.checkpoint import MIN_KEPT, CheckpointConfig
 from pretrain.ema import EmaConfig
 from pretrain.health import HealthConfig
 from pretrain.models import BackboneConfig
@@ -57,11 +58,9 @@ class BatchConfig:
             )
         micro = self.micro_samples or share
         if share % micro:
-            fitting = [d for d in range(1, share + 1) if share % d == 0]
-            nearest = min(fitting, key=lambda d: abs(d - micro))
             raise ValueError(
                 f"batch.micro_samples {micro} does not divide a rank's share of {share} samples; "
-                f"the nearest that does: {nearest}"
+                f"the nearest that does: {_nearest(_divisors(share), micro)}"
             )
         return micro
 
@@ -125,8 +124,10 @@ class PretrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """Dtype of the working weights; the optimizer's and the target's masters are float32."""
 
-    zero_stage: Literal[0, 1] = 1
-    """DeepSpeed ZeRO stage: 1 shards the optimizer state over the ranks."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What the ranks share out (DeepSpeed ZeRO): 0 nothing, 1 the optimizer's state, 2 gradients
+    too, 3 weights too. The target's float32 masters are shared out at 3, and in bf16 from 1 on; a
+    checkpoint can be resumed at another stage and on other ranks."""
 
     compile: Literal["off", "encoders"] = "off"
     """What torch.compile makes faster; the first steps then take minutes."""
@@ -139,7 +140,9 @@ class PretrainConfig:
     """Steps between two checkpoints; the last step always makes one."""
 
     keep_checkpoints: int | None = None
-    """Newest checkpoints kept; older ones are removed. None keeps all."""
+    """Newest checkpoints kept, 2 or more; older ones are removed. None keeps all."""
+
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     log_every_steps: int = 10
     """Steps between two lines of metrics."""
@@ -147,6 +150,10 @@ class PretrainConfig:
     evaluate_every_steps: int | None = None
     """Steps between two tables of embeddings for TensorBoard's projector, and between two scores
     of the online kNN, if one is named; a multiple of log_every_steps. None is never."""
+
+    max_skipped_in_a_row: int = 3
+    """Batches in a row whose loss or gradient is not finite: so many stop the run. A single one is
+    passed over: no weight, moment or target changes, and the next batch takes the same step."""
 
     health: HealthConfig = field(default_factory=HealthConfig)
 
@@ -160,10 +167,16 @@ class PretrainConfig:
             "keep_checkpoints",
             "log_every_steps",
             "evaluate_every_steps",
+            "max_skipped_in_a_row",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"pretrain.{name} must be positive, got {value}")
+        if self.keep_checkpoints is not None and self.keep_checkpoints < MIN_KEPT:
+            raise ValueError(
+                f"pretrain.keep_checkpoints must be at least {MIN_KEPT}, got "
+                f"{self.keep_checkpoints}: the newest may turn out to be damaged"
+            )
         if self.optim.optimizer == "lars" and self.zero_stage != 0:
             raise ValueError(
                 f"optim.optimizer lars needs zero_stage 0, got {self.zero_stage}: it takes norms "
@@ -181,12 +194,27 @@ class PretrainConfig:
             ValueError: they cannot; with what would fit.
         """
         micro = self.batch.micro_for(world_size)
-        if micro < 2 and self.objective == "byol" and self.byol.heads.norm == "batch":
-            raise ValueError(
-                "batch norm in the heads needs two samples in a forward pass, and there is one: "
-                "set batch.micro_samples to 2 or more, or byol.heads.norm to layer"
-            )
-        self.views.audio.check_share(self.batch.global_samples // world_size)
+        if self.objective == "byol" and self.byol.heads.norm == "batch":
+            self._check_cohorts(world_size, micro)
+        # One rank's micro-batches follow one another; those of several take turns.
+        self.views.audio.check_share(self.batch.global_samples if world_size == 1 else micro)
+
+    def _check_cohorts(self, world_size: int, micro: int) -> None:
+        """Samples that share batch statistics must be in one forward pass of all ranks."""
+        cohort = self.byol.heads.cohort_samples(self.batch.global_samples)
+        together = world_size * micro
+        if cohort > 1 and together % cohort == 0:
+            return
+        share = self.batch.global_samples // world_size
+        micros = [d for d in _divisors(share) if cohort > 1 and d * world_size % cohort == 0]
+        ways = [f"batch.micro_samples to {_nearest(micros, micro)}"] if micros else []
+        if cohorts := [d for d in _divisors(together) if d > 1]:
+            ways += [f"byol.heads.norm_samples to {_nearest(cohorts, cohort)} (other losses)"]
+        raise ValueError(
+            f"batch norm in the heads needs whole cohorts of byol.heads.norm_samples ({cohort}; "
+            f"2 or more) among the {together} samples that the ranks take at a time: set "
+            f"{', or '.join([*ways, 'byol.heads.norm to layer'])}"
+        )
 
     def check_spectrogram(self, log_mel: LogMelConfig) -> None:
         """Whether the clips of views and evaluation have the frames that the encoder needs.
@@ -205,6 +233,14 @@ class PretrainConfig:
                 f"pretrain.{name} must be a multiple of log_every_steps "
                 f"({self.log_every_steps}), got {every}"
             )
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _nearest(values: list[int], wanted: int) -> int:
+    return min(values, key=lambda value: abs(value - wanted))
 
 
 def config_to_json(config: Any) -> dict[str, Any]:  # noqa: ANN401

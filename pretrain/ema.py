@@ -3,17 +3,22 @@
 This is the one writer of target weights in a run.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from pretrain.fragment_files import FragmentReader, Write, entries, snapshot, whole_entries
+from pretrain.fragments import Fragment, Gather, whole
 from pretrain.kernels import ema_update_
 from pretrain.schedules import ema_tau, preset_tau
+
+STATE_FOLDER = "target"
+"""Sub-folder of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +45,19 @@ class Target:
     """The target network and its float32 masters.
 
     The masters are kept in float32: at tau = 0.996 a bfloat16 target rounds most updates
-    away. When the network itself is float32 its parameters are the masters; otherwise the
-    network is a working copy that every update overwrites. Buffers are never averaged.
+    away. Where every rank holds the online masters whole, so it does the target's; in float32
+    they are the network's own parameters. Where the ranks share the online masters out, each
+    keeps and updates the same stretches of the target, and one gather of the working dtype makes
+    the network of them. Buffers are never averaged; what is frozen never moves.
+
+    Making one where the ranks share out is collective.
 
     Args:
         network: A float32 copy of the online network, without its predictors.
         base_tau: Tau at step 0, in [0, 1]; at 1 the target never moves.
         total_steps: K, all optimizer steps of the run.
         working_dtype: Dtype of the forward pass.
+        shared_out: This rank's fragments of the online masters, where no rank has them all.
     """
 
     def __init__(
@@ -56,78 +66,164 @@ class Target:
         base_tau: float,
         total_steps: int,
         working_dtype: torch.dtype = torch.float32,
+        shared_out: Sequence[Fragment] | None = None,
     ) -> None:
+        followed = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        # Taken before the cast: a master that starts rounded stays wrong for long.
+        self._frozen = {
+            name: parameter.detach()
+            for name, parameter in network.named_parameters()
+            if not parameter.requires_grad
+        }
         self.network = network.requires_grad_(False)
+        self._followed = followed
         self._base_tau = base_tau
         self._total_steps = total_steps
-        self._mixed = working_dtype != torch.float32
-        # Taken before the cast: a master that starts rounded stays wrong for long.
-        self.masters = {name: p.detach() for name, p in network.named_parameters()}
-        for parameter in network.parameters() if self._mixed else ():
+        self.masters = whole(followed.items())
+        """This rank's stretches of the weights that move."""
+        self._gather: Gather | None = None
+        if shared_out is not None:
+            self.masters = [_stretch(followed, f) for f in shared_out if f.name in followed]
+            sizes = {name: parameter.numel() for name, parameter in followed.items()}
+            self._gather = Gather(self.masters, sizes)
+        for parameter in network.parameters():
             parameter.data = parameter.data.to(working_dtype)
+        self._mixed = working_dtype != torch.float32
 
     def tau(self, step: int) -> float:
         """Tau of the update that follows optimizer step ``step`` (counted from 0)."""
         return ema_tau(step, self._total_steps, self._base_tau)
 
-    def update(self, online: Iterable[tuple[str, Tensor]], step: int) -> None:
+    def update(self, online: Iterable[Fragment], step: int) -> None:
         """Follow the online weights; call once, after an optimizer step that was applied.
 
+        Collective where the ranks share the masters out.
+
         Args:
-            online: Float32 masters of the online network by name; names that the target
+            online: This rank's float32 masters of the online network; names that the target
                 lacks (the predictors) are passed over.
             step: The optimizer step just applied, counted from 0.
 
         Raises:
             ValueError: a target parameter has no online counterpart.
         """
-        sources = {name: value for name, value in online if name in self.masters}
-        if missing := self.masters.keys() - sources.keys():
-            raise ValueError(f"ema: no online weight for {sorted(missing)[0]}")
-        names = list(self.masters)
-        parameters = dict(self.network.named_parameters())
-        ema_update_(
-            [self.masters[name] for name in names],
-            [sources[name].detach() for name in names],
-            self.tau(step),
-            [parameters[name].detach() for name in names] if self._mixed else None,
-        )
+        sources = {(f.name, f.start): f.value for f in online}
+        if missing := [f.name for f in self.masters if (f.name, f.start) not in sources]:
+            raise ValueError(f"ema: no online weight for {min(missing)}")
+        with self._working_copies() as copies:
+            ema_update_(
+                [master.value for master in self.masters],
+                [sources[master.name, master.start] for master in self.masters],
+                self.tau(step),
+                copies,
+            )
+
+    def full_masters(self) -> dict[str, Tensor]:
+        """Every parameter's float32 master, on every rank; not to be written to.
+
+        Collective where the ranks share the masters out.
+        """
+        found = self._own_masters()
+        if self._gather is not None:
+            self._gather.to_all(self._filled(self._gather), found)
+        return found
+
+    def masters_on_first(self) -> dict[str, Tensor] | None:
+        """`full_masters` on the first rank, None on the others. Collective like it."""
+        first = not dist.is_initialized() or dist.get_rank() == 0
+        found = self._own_masters() if first else {}
+        if self._gather is not None:
+            self._gather.to_first(self._filled(self._gather), found)
+        return found if first else None
 
     @contextmanager
-    def float32_weights(self) -> Iterator[None]:
-        """Within it, the network's parameters are the float32 masters themselves."""
+    def float32_weights(self, masters: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within it, the network's parameters are ``masters``, which `full_masters` gave."""
         parameters = dict(self.network.named_parameters())
         working = {name: parameter.data for name, parameter in parameters.items()}
         for name, parameter in parameters.items():
-            parameter.data = self.masters[name]
+            parameter.data = masters[name]
         try:
             yield
         finally:
             for name, parameter in parameters.items():
                 parameter.data = working[name]
 
-    def save(self, path: Path) -> None:
-        """Write masters and buffers as safetensors."""
-        buffers = dict(self.network.named_buffers())
-        state = {f"master.{name}": value for name, value in self.masters.items()}
-        state |= {f"buffer.{name}": value for name, value in buffers.items()}
-        save_file({name: value.contiguous().cpu() for name, value in state.items()}, path)
+    def snapshot(self) -> Write:
+        """Copy this rank's masters, and on the first rank the buffers; the result writes them."""
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        state: dict[str, Tensor] = {}
+        if rank == 0:
+            state |= whole_entries("frozen", self._frozen.items())
+            state |= whole_entries("buffer", self.network.named_buffers())
+        if rank == 0 or self._gather is not None:
+            state |= entries("master", self.masters)
+        return snapshot(STATE_FOLDER, rank, state, {})
 
-    def load(self, path: Path) -> None:
-        """Read what `save` wrote.
+    def load(self, folder: Path) -> None:
+        """Read what `snapshot` wrote into a checkpoint, on any number of ranks.
+
+        Collective where the ranks share the masters out.
 
         Raises:
-            ValueError: the file's tensors are not this network's.
+            ValueError: it is not the state of this network.
         """
-        state = load_file(path)
+        state = FragmentReader(folder / STATE_FOLDER)
+        buffers = dict(self.network.named_buffers())
+        for kind, tensors in (
+            ("master", self._followed),
+            ("frozen", self._frozen),
+            ("buffer", buffers),
+        ):
+            state.check(kind, {name: tensor.numel() for name, tensor in tensors.items()})
+        for master in self.masters:
+            state.fill("master", master)
+        for name, buffer in buffers.items():
+            buffer.copy_(state.tensor("buffer", name))
         parameters = dict(self.network.named_parameters())
-        expected: Mapping[str, Tensor] = {
-            f"master.{name}": value for name, value in self.masters.items()
-        } | {f"buffer.{name}": value for name, value in self.network.named_buffers()}
-        if state.keys() != expected.keys():
-            differing = sorted(state.keys() ^ expected.keys())
-            raise ValueError(f"{path}: not the weights of this target network: {differing[0]}")
-        for name, value in expected.items():
-            value.copy_(state[name])
-        for name, master in self.masters.items():
-            parameters[name].detach().copy_(master)
+        for name, weight in self._frozen.items():
+            weight.copy_(state.tensor("frozen", name))
+            parameters[name].detach().copy_(weight)
+        with self._working_copies() as copies:
+            if copies is not None:
+                _copy(copies, self.masters)
+
+    @contextmanager
+    def _working_copies(self) -> Iterator[list[Tensor] | None]:
+        """What to write each master into, for the network to have it afterwards.
+
+        None where the masters are the network's own parameters.
+        """
+        if self._gather is None:
+            copies = [self._followed[f.name].detach().view(-1) for f in self.masters]
+            yield copies if self._mixed else None
+            return
+        some = next(iter(self._followed.values()))
+        buffer, places = self._gather.outgoing(some.dtype, some.device)
+        yield places
+        self._gather.to_all(buffer, self._followed)
+
+    def _own_masters(self) -> dict[str, Tensor]:
+        """Masters by name as this rank has them, with room for those that are shared out."""
+        if self._gather is not None:
+            rooms = {n: torch.empty_like(p, dtype=torch.float32) for n, p in self._followed.items()}
+            return rooms | self._frozen
+        shapes = {name: parameter.shape for name, parameter in self._followed.items()}
+        return {f.name: f.value.view(shapes[f.name]) for f in self.masters} | self._frozen
+
+    def _filled(self, gather: Gather) -> Tensor:
+        device = next(iter(self._followed.values())).device
+        buffer, places = gather.outgoing(torch.float32, device)
+        _copy(places, self.masters)
+        return buffer
+
+
+def _copy(places: Sequence[Tensor], masters: Sequence[Fragment]) -> None:
+    for place, master in zip(places, masters, strict=True):
+        place.copy_(master.value)
+
+
+def _stretch(parameters: Mapping[str, Tensor], like: Fragment) -> Fragment:
+    """The same stretch of another network, on its own."""
+    flat = parameters[like.name].detach().view(-1)
+    return Fragment(like.name, like.start, flat[like.start :][: like.value.numel()].clone())

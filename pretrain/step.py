@@ -2,10 +2,12 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_sharding.batch import TripleBatch
 from pretrain.ema import Target
@@ -24,7 +26,10 @@ from pretrain.views import Augment
 
 
 class NonFiniteLossError(Exception):
-    """A loss or its gradient is NaN or infinite; weights, moments and target are untouched."""
+    """A loss or its gradient is NaN or infinite; weights, moments and target are untouched.
+
+    Raised by all ranks for the same batch; the message is the rank's own.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,9 @@ class StepReport:
     weight_decay: float
     gradient_norm: float
     seconds: float
+    busy_seconds: tuple[float, ...]
+    """Per rank: how long it waited for its batch, made views, and ran forward passes; what a rank
+    that is slow makes the others wait for."""
     last: LossReport
     views: Views
     keys: tuple[str, ...]
@@ -100,12 +108,21 @@ class TrainStep:
         self._objective = objective
         self._augment = augment
         self._settings = settings
+        self._busy = 0.0
+
+    def timing(self, batches: Iterator[TripleBatch]) -> Iterator[TripleBatch]:
+        """The same batches; what each was waited for counts in its step's `busy_seconds`."""
+        while True:
+            began = time.monotonic()
+            batch = next(batches)
+            self._busy = time.monotonic() - began
+            yield batch
 
     def __call__(self, batch: TripleBatch, step: int) -> StepReport:
         """Train on ``batch`` as optimizer step ``step``, counted from 0. Collective.
 
         Raises:
-            NonFiniteLossError: on every rank, before any weight is touched.
+            NonFiniteLossError: on every rank; the state is that before the call.
         """
         began = time.monotonic()
         settings, engine = self._settings, self._engine
@@ -116,13 +133,15 @@ class TrainStep:
         set_weight_decay(engine.parameter_groups, decay)
 
         views = self._augment(batch).to(engine.device)
+        self._busy += time.monotonic() - began
         scales = self._scales(views, len(batch) // settings.micro_samples)
-        applied, reports = self._accumulate(batch, views, scales, weights)
-        if not applied:
-            raise NonFiniteLossError(self._culprits(batch, views, scales, weights))
-        self._target.update(engine.master_parameters(), step)
+        with _buffers_kept(engine.module, self._target.network):
+            applied, reports = self._accumulate(batch, views, scales, weights)
+            if not applied:
+                raise NonFiniteLossError(self._culprits(batch, views, scales, weights, reports))
+        self._target.update(engine.master_fragments(), step)
 
-        by_term = self._mean_over_ranks([report.by_term for report in reports])
+        by_term, busy_seconds = self._over_ranks([report.by_term for report in reports])
         return StepReport(
             loss=sum(weight * value for weight, value in zip(weights, by_term, strict=True)),
             by_term=dict(zip(self._objective.terms, by_term, strict=True)),
@@ -131,6 +150,7 @@ class TrainStep:
             weight_decay=decay,
             gradient_norm=engine.gradient_norm(),
             seconds=time.monotonic() - began,
+            busy_seconds=busy_seconds,
             last=reports[-1],
             views=views.rows(len(batch) - settings.micro_samples, len(batch)),
             keys=batch.keys[len(batch) - settings.micro_samples :],
@@ -140,12 +160,19 @@ class TrainStep:
     def _accumulate(
         self, batch: TripleBatch, views: Views, scales: Tensor, weights: tuple[float, ...]
     ) -> tuple[bool, list[LossReport]]:
+        """Whether weights were changed, and each micro-batch's report.
+
+        A loss that is not finite goes through the backward pass too, and spoils the gradient:
+        the engine then refuses the step on all ranks, so that nobody has to be asked before.
+        """
         micro, reports, applied = self._settings.micro_samples, [], False
         for start in range(0, len(batch), micro):
+            began = time.monotonic()
             part = views.rows(start, start + micro)
             report = self._engine.forward(part, self._target.network(part), scales, weights)
-            self._refuse_non_finite(report, batch, start)
-            self._engine.backward(report.loss)
+            finite = bool(report.by_term.isfinite().all())  # waits for the device
+            self._busy += time.monotonic() - began
+            self._engine.backward(report.loss if finite else report.loss * math.nan)
             applied = self._engine.step()
             reports.append(report)
         return applied, reports
@@ -159,40 +186,59 @@ class TrainStep:
         counts = self._engine.sum_over_ranks(self._objective.available(views).sum(1))
         return self._engine.world_size * accumulation_steps / counts.clamp(min=1.0)
 
-    def _mean_over_ranks(self, by_term: list[Tensor]) -> list[float]:
-        local = torch.stack(by_term).mean(0)
-        return (self._engine.sum_over_ranks(local) / self._engine.world_size).tolist()
-
-    def _refuse_non_finite(self, report: LossReport, batch: TripleBatch, start: int) -> None:
-        values = zip(self._objective.terms, report.by_term.tolist(), strict=True)
-        bad = [name for name, value in values if not math.isfinite(value)]
-        if self._engine.agree(not bad):
-            return
-        if not bad:
-            raise NonFiniteLossError("another rank met a loss that is not finite; see its message")
-        raise NonFiniteLossError(
-            f"rank {self._engine.rank}: {', '.join(bad)} not finite in samples "
-            f"{self._span(batch, start)}; no weight was changed"
-        )
+    def _over_ranks(self, by_term: list[Tensor]) -> tuple[list[float], tuple[float, ...]]:
+        """Mean of the terms, and every rank's busy seconds, in one exchange. Collective."""
+        engine = self._engine
+        terms = torch.stack(by_term).mean(0)
+        busy = terms.new_zeros(engine.world_size)
+        busy[engine.rank], self._busy = self._busy, 0.0
+        total = engine.sum_over_ranks(torch.cat([terms / engine.world_size, busy])).tolist()
+        return total[: len(terms)], tuple(total[len(terms) :])
 
     def _culprits(
-        self, batch: TripleBatch, views: Views, scales: Tensor, weights: tuple[float, ...]
+        self,
+        batch: TripleBatch,
+        views: Views,
+        scales: Tensor,
+        weights: tuple[float, ...],
+        reports: list[LossReport],
     ) -> str:
-        """Why the engine refused a step: every micro-batch is differentiated anew. Collective."""
-        engine, micro, found = self._engine, self._settings.micro_samples, []
-        for start in range(0, len(batch), micro):
-            part = views.rows(start, start + micro)
-            report = engine.module(part, self._target.network(part), scales, weights)
-            if names := engine.non_finite_gradients(report.loss):
-                more = f" and {len(names) - 1} more" if names[1:] else ""
-                found.append(f"that of {names[0]}{more} in samples {self._span(batch, start)}")
-        if engine.agree(not found):
-            return "the gradient of the whole batch overflows; no weight was changed"
+        """Why the engine refused a step: terms, or else parameters. Collective."""
+        micro = self._settings.micro_samples
+        starts = range(0, len(batch), micro)
+        found = []
+        for start, report in zip(starts, reports, strict=True):
+            values = zip(self._objective.terms, report.by_term.tolist(), strict=True)
+            if bad := [name for name, value in values if not math.isfinite(value)]:
+                found.append(f"loss {', '.join(bad)} not finite in {self._span(batch, start)}")
+        if self._engine.agree(not found):
+            # Every loss is finite: each micro-batch is differentiated anew.
+            for start in starts:
+                part = views.rows(start, start + micro)
+                report = self._engine.module(part, self._target.network(part), scales, weights)
+                if names := self._engine.non_finite_gradients(report.loss):
+                    more = f" and {len(names) - 1} more" if names[1:] else ""
+                    where = f"{names[0]}{more} in {self._span(batch, start)}"
+                    found.append(f"gradient of {where} not finite")
+            if self._engine.agree(not found):
+                return "the gradient of the whole batch overflows"
         if not found:
-            return "another rank met a gradient that is not finite; see its message"
-        culprits = "; ".join(found)
-        return f"rank {engine.rank}: gradient not finite: {culprits}; no weight was changed"
+            return "another rank met what is not finite; see its message"
+        return f"rank {self._engine.rank}: {'; '.join(found)}"
 
     def _span(self, batch: TripleBatch, start: int) -> str:
         keys = batch.keys[start : start + self._settings.micro_samples]
-        return f"{keys[0]} to {keys[-1]}"
+        return f"samples {keys[0]} to {keys[-1]}"
+
+
+@contextmanager
+def _buffers_kept(*networks: nn.Module) -> Iterator[None]:
+    """Undo what forward passes did to buffers (batch norm's statistics) where the step fails."""
+    buffers = [buffer for network in networks for buffer in network.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    except NonFiniteLossError:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+        raise

@@ -1,10 +1,16 @@
 """A run small enough for a test: a few steps a second on one core."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
 
 from data_sharding.stream.loader import LoaderConfig
 from launch.run_config import RunConfig
+from pretrain.checkpoint import CheckpointConfig, CheckpointWriter, OneRank, Progress, Write
 from pretrain.config import BatchConfig, DataConfig, PretrainConfig
 from pretrain.health import HealthConfig
 from pretrain.models import (
@@ -42,6 +48,15 @@ def tiny_pretrain(shards: Path, **changes) -> PretrainConfig:
     return PretrainConfig(**defaults | changes)
 
 
+def write_checkpoint(run: Path, progress: Progress, write: Write) -> Path:
+    """A checkpoint of a run that needs no training, from this process alone."""
+    writer = CheckpointWriter(run, OneRank(), CheckpointConfig())
+    writer.save(progress, [lambda: write])
+    [folder] = writer.wait()
+    writer.close()
+    return folder
+
+
 def tiny_run(run: Path, shards: Path, ranks: int = 1, **changes) -> RunConfig:
     return RunConfig(run=run, pretrain=tiny_pretrain(shards, **changes), ranks=ranks)
 
@@ -53,3 +68,20 @@ def losses(run: Path) -> dict[int, float]:
     # The last line of a running job may be half written.
     records = [json.loads(line) for line in lines if line.endswith("\n")]
     return {record["step"]: record["loss/total"] for record in records}
+
+
+def whole_state(folder: Path) -> dict[tuple[str, str, str], Tensor]:
+    """All flat tensors of a checkpoint by part, kind and name, whatever ranks wrote them."""
+    pieces = defaultdict(list)
+    for path in sorted(folder.rglob("rank-*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                kind, start, name = key.split("/", 2)
+                pieces[path.parent.name, kind, name].append((int(start), file.get_tensor(key)))
+    joined = {}
+    for key, found in pieces.items():
+        if key[1] == "step":
+            joined[key] = found[0][1]
+        else:
+            joined[key] = torch.cat([v.flatten() for _, v in sorted(found, key=lambda p: p[0])])
+    return joined

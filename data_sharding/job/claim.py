@@ -1,8 +1,6 @@
 """Who may work in OUT: one driver at a time, with one corpus and one set of settings."""
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_sharding.durable import TEMPORARY_SUFFIX, write_durably
+from data_sharding.folder_lock import HeldError, held
 from data_sharding.job.folder import UNFINISHED, JobFolder
 from data_sharding.schema import canonical_json
 from data_sharding.settings import differences
@@ -51,31 +50,23 @@ def claimed(folder: JobFolder, identity: Mapping[str, Any]) -> Iterator[None]:
 def locked(folder: JobFolder) -> Iterator[None]:
     """Holds OUT, which is made where it is missing and removed where it stays empty.
 
-    The lock's file goes when the lock does, so a lock on a file that has gone meanwhile is none.
-
     Raises:
         ValueError: Another process holds it, or OUT cannot be a folder.
     """
-    lock = folder.out / LOCK_FILE
     try:
         folder.out.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise ValueError(f"{folder.out} is a file; a shard set is a folder") from error
     except NotADirectoryError as error:
         raise ValueError(f"{folder.out}: something above it is a file") from error
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)  # NFS locks only what may be written
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not lock.exists() or lock.stat().st_ino != os.fstat(descriptor).st_ino:
-            raise BlockingIOError
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise ValueError(f"another process is sharding into {folder.out}; wait for it") from error
-    try:
-        yield
+        with held(folder.out / LOCK_FILE):
+            yield
+    except HeldError as error:
+        raise ValueError(
+            f"another process is sharding into {folder.out}; wait for it ({error})"
+        ) from error
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
         with suppress(OSError):  # it is not empty
             folder.out.rmdir()
 

@@ -8,7 +8,7 @@ number of its samples before any batch has a closed form. The state is the sampl
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -172,15 +172,20 @@ class BlendOrder:
     def batch(self, step: int, part: Slice) -> Draws:
         """One rank's share of global batch `step`."""
         assert part.global_batch == self.global_batch
-        start, stop = part.rank * part.local_batch, (part.rank + 1) * part.local_batch
-        starts, pieces, place = self._counts.before(step), [], 0
-        for number, count in enumerate(self._counts.taken(step)):
-            bounds = (max(start - place, 0), min(stop - place, count))
+        starts, taken = self._counts.before(step), self._counts.taken(step)
+        return Draws.join(
+            [piece for own in part.stretches for piece in self._pieces(own, starts, taken)]
+        )
+
+    def _pieces(self, own: range, starts: Sequence[int], taken: Sequence[int]) -> Iterator[Draws]:
+        """What each set has in a stretch of a batch that takes so many samples of each."""
+        place = 0
+        for number, count in enumerate(taken):
+            bounds = (max(own.start - place, 0), min(own.stop - place, count))
             if bounds[0] < bounds[1]:
                 draws = self._orders[number].slots(starts[number], count, bounds)
-                pieces.append(self._in_blend(draws, number))
+                yield self._in_blend(draws, number)
             place += count
-        return Draws.join(pieces)
 
     def others(self, number: int, slot: int) -> Int64[np.ndarray, "sample"]:
         """The other samples of the window of set `number` that holds a slot, in drawn order."""

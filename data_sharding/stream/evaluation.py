@@ -52,10 +52,10 @@ def evaluation_pass(
     return _mark_padding(stream, part, shard_set.num_samples)
 
 
-def _places(number: int, part: Slice) -> range:
-    """This rank's stretch of a global batch; may reach beyond the last sample."""
-    start = number * part.global_batch + part.rank * part.local_batch
-    return range(start, start + part.local_batch)
+def _places(number: int, part: Slice) -> list[int]:
+    """This rank's places of a global batch; some may lie beyond the last sample."""
+    start = number * part.global_batch
+    return [start + place for own in part.stretches for place in own]
 
 
 def _mark_padding(

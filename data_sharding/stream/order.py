@@ -55,6 +55,10 @@ class Slice:
     world_size: int = 1
     """Number of ranks; divides the global batch."""
 
+    micro_batch: int | None = None
+    """Samples that the rank takes at a time; divides its share. All ranks together take
+    consecutive samples of the global batch. None is its whole share at once."""
+
     def __post_init__(self) -> None:
         if self.global_batch < 1 or not 0 <= self.rank < self.world_size:
             raise ValueError(
@@ -68,11 +72,21 @@ class Slice:
                 f"a global batch of {self.global_batch} cannot be split over {self.world_size} "
                 f"ranks; choose {' or '.join(nearest)}"
             )
+        micro = self.micro_batch
+        if micro is not None and (micro < 1 or self.local_batch % micro):
+            raise ValueError(f"micro_batch {micro} does not divide a rank's {self.local_batch}")
 
     @property
     def local_batch(self) -> int:
         """Samples of each global batch that this rank gets."""
         return self.global_batch // self.world_size
+
+    @property
+    def stretches(self) -> list[range]:
+        """The places of a global batch that are this rank's, one stretch for each micro-batch."""
+        micro = self.micro_batch or self.local_batch
+        firsts = range(self.rank * micro, self.global_batch, self.world_size * micro)
+        return [range(first, first + micro) for first in firsts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,16 +156,17 @@ class LaneOrder:
     def batch(self, step: int, part: Slice) -> Draws:
         """One rank's share of global batch `step`.
 
-        The batch's slots in lane-major order are cut into `world_size` equal pieces, so a rank
+        The batch's slots in lane-major order are dealt out to the ranks in equal pieces, so a rank
         reads few lanes and the global batch is the same for every number of ranks.
 
         Raises:
             ValueError: The lanes do not divide the global batch.
         """
         self.refuse_batch_of(part.global_batch)
-        first = part.rank * part.local_batch
-        bounds = (first, first + part.local_batch)
-        return self.slots(step * part.global_batch, part.global_batch, bounds)
+        start, count = step * part.global_batch, part.global_batch
+        return Draws.join(
+            [self.slots(start, count, (own.start, own.stop)) for own in part.stretches]
+        )
 
     def refuse_batch_of(self, global_batch: int) -> None:
         """Lanes that do not divide the batch would give it more of one lane than of another.

@@ -4,8 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any, cast
 
@@ -57,6 +59,8 @@ def deliveries(
     try:
         with _ctrl_c_waits():
             stream = iter(_loader(dataset, slots, num_workers, prefetch_batches))
+            # At this process's end Python asks its children to end and waits; ours do not listen.
+            Finalize(stream, _kill, args=(getattr(stream, "_workers", ()),), exitpriority=0)
     except KeyboardInterrupt:
         _stop_workers(stream)
         raise
@@ -105,11 +109,15 @@ def _stop_workers(stream: Iterator[Any]) -> None:
     DataLoader offers no public way. Left to the garbage collector, a failed stream's workers would
     live until its traceback is dropped; left to DataLoader, each may take 5 s.
     """
-    for worker in getattr(stream, "_workers", ()):
-        worker.terminate()
+    _kill(getattr(stream, "_workers", ()))
     stop = getattr(stream, "_shutdown_workers", None)
     if stop is not None:
         stop()
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _explained(error: Exception, stream: Iterator[Any]) -> Exception:
@@ -164,8 +172,12 @@ def _as_it_is(delivery: Delivery | Failure) -> Delivery | Failure:
 
 
 def _begin_worker(worker: int) -> None:
-    """Leaves Ctrl-C to the loader, whoever started the fork server, and follows its death."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leaves signals to the loader, whoever started the fork server, and follows its death.
+
+    DataLoader has set a handler of its own for SIGTERM.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

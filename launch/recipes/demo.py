@@ -61,7 +61,7 @@ def demo() -> RunConfig:
                 # The text alone tells any two of these few samples apart; see SubsetConfig.
                 subset=SubsetConfig(text=0.2, image=0.8, audio=0.4),
             ),
-            byol=ByolConfig(heads=HeadConfig(hidden_size=512, embed_dim=128)),
+            byol=ByolConfig(heads=HeadConfig(hidden_size=512, embed_dim=128, norm_samples=32)),
             ema=EmaConfig(base_tau=0.99),
             optim=OptimConfig(learning_rate=1.5e-3),
             batch=BatchConfig(global_samples=64),

@@ -61,7 +61,8 @@ class HealthConfig:
 
     gradient_rows: int = 16
     """Samples for the gradient shares, which cost a forward and backward pass for each group of
-    terms at each look; 0 leaves them out."""
+    terms at each look; 0 leaves them out. At zero_stage 3 the ranks gather the weights for them,
+    and each rank holds whole gradients for a moment."""
 
     grace_steps: int = 200
     """Steps in which embeddings are not judged: a fresh network's spread says nothing yet.

@@ -29,7 +29,9 @@ def ema_update_(
             float32, or tau is outside [0, 1].
     """
     _check(targets, onlines, tau, copies)
-    if targets and targets[0].is_cuda:
+    if not targets:  # a rank may hold no part of a small network
+        return
+    if targets[0].is_cuda:
         fused_ema_update_(targets, onlines, tau, copies)
     else:
         reference.ema_update_(targets, onlines, tau, copies)

@@ -235,6 +235,11 @@ GRADIENTS = Page(
             looks="Falls in warm-up, then of one size; single spikes are clipped.",
         ),
         Curve(
+            title="Batches passed over",
+            tags=("gradient/(passed_over)",),
+            looks="0. Each is a batch whose loss or gradient was not finite; the log names it.",
+        ),
+        Curve(
             title="Share of each tower",
             tags=(f"gradient/share_{TOWER}",),
             looks="No tower near 0 for long: it would not learn. The heads may lead.",
@@ -282,6 +287,11 @@ DATA = Page(
             tags=("data/(wait_share)",),
             looks="Near 0; above 0.1, more workers or a faster store pay.",
             good=(0.0, 0.1),
+        ),
+        Curve(
+            title="Slowest rank, over the median of the others",
+            tags=("speed/(slowest_rank)",),
+            looks="Near 1. Well above, all ranks wait for one; the log names it.",
         ),
         Curve(
             title="Substituted samples",

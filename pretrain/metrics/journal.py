@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from pretrain.metrics.sinks import JsonlSink, Sinks, TerminalSink
+from pretrain.metrics.sinks import JsonlSink, Lenient, Sinks, TerminalSink
 from pretrain.metrics.tensorboard import TensorBoardSink
 
 HEALTH_FILE = "health.jsonl"
@@ -15,6 +15,8 @@ HEALTH_FILE = "health.jsonl"
 
 class Journal:
     """``metrics.jsonl``, ``health.jsonl``, ``tensorboard/`` and the terminal, as one sink.
+
+    What cannot be written, as on a full disk, is said once; training goes on.
 
     Args:
         run: The run folder.
@@ -29,6 +31,7 @@ class Journal:
         metrics = JsonlSink(run / "metrics.jsonl", resumed_at)
         terminal = TerminalSink(total_steps, resumed_at)
         self._sinks = Sinks([metrics, self._tensorboard, terminal])
+        self._leniently = Lenient("the record of health or embeddings")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Metrics of a logged step, everywhere."""
@@ -36,7 +39,7 @@ class Journal:
 
     def write_health(self, step: int, record: Mapping[str, Any]) -> None:
         """The record of a look; what is new in its verdict is said at once."""
-        self._health.write(step, record)
+        self._leniently(self._health.write, step, record)
         for sentence in record["news"]:
             print(f"step {step}: {sentence}", flush=True)
 
@@ -46,9 +49,9 @@ class Journal:
         by_source: Mapping[str, tuple[Float[Tensor, "sample _"], Sequence[str]]],
     ) -> None:
         """A table per source (rows, samples' keys) for TensorBoard's embedding projector."""
-        self._tensorboard.write_embeddings(step, by_source)
+        self._leniently(self._tensorboard.write_embeddings, step, by_source)
 
     def close(self) -> None:
         """Close every file."""
         self._sinks.close()
-        self._health.close()
+        self._leniently(self._health.close)

@@ -1,13 +1,16 @@
 """Where numbers go: a JSONL file, the terminal, and several places at once."""
 
 import json
+import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -91,18 +94,43 @@ class TerminalSink:
             self._bar.stop()
 
 
+class Lenient:
+    """Calls that may fail with an OSError, such as a full disk: it is said once, and that is all.
+
+    A run is worth more than its curves. What fails is tried again every time.
+
+    Args:
+        name: What is written, for the message.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._told = False
+
+    def __call__(self, write: Callable[..., None], *values: Any) -> None:  # noqa: ANN401
+        """Do ``write(*values)``."""
+        try:
+            write(*values)
+        except OSError as error:
+            if not self._told:
+                logger.warning(
+                    "%s cannot be written: %s; training goes on without it", self._name, error
+                )
+            self._told = True
+
+
 class Sinks:
-    """Several sinks as one."""
+    """Several sinks as one; one that fails with an OSError holds up neither run nor others."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = sinks
+        self._sinks = [(sink, Lenient(type(sink).__name__)) for sink in sinks]
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Give ``values`` to every sink."""
-        for sink in self._sinks:
-            sink.write(step, values)
+        for sink, leniently in self._sinks:
+            leniently(sink.write, step, values)
 
     def close(self) -> None:
         """Close every sink."""
-        for sink in self._sinks:
-            sink.close()
+        for sink, leniently in self._sinks:
+            leniently(sink.close)

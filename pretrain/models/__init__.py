@@ -7,9 +7,10 @@ This package must not know: DeepSpeed, webdataset, the objective, how views are 
 from pretrain.models.architecture import BackboneConfig
 from pretrain.models.audio import AudioConfig
 from pretrain.models.backbone import Backbone, Embeddings, preprocess_for
+from pretrain.models.cohorts import Cohorts
 from pretrain.models.encoded import Encoded
 from pretrain.models.fusion import FusionConfig
-from pretrain.models.heads import GroupedMlpHead, HeadConfig, MlpHead
+from pretrain.models.heads import GroupedMlpHead, HeadConfig, SourceHeads
 from pretrain.models.image import ImageConfig
 from pretrain.models.inputs import ModelInputs, Views
 from pretrain.models.preprocess import Preprocess, PreprocessConfig
@@ -19,16 +20,17 @@ __all__ = [
     "AudioConfig",
     "Backbone",
     "BackboneConfig",
+    "Cohorts",
     "Embeddings",
     "Encoded",
     "FusionConfig",
     "GroupedMlpHead",
     "HeadConfig",
     "ImageConfig",
-    "MlpHead",
     "ModelInputs",
     "Preprocess",
     "PreprocessConfig",
+    "SourceHeads",
     "TextConfig",
     "Views",
     "preprocess_for",

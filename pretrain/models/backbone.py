@@ -1,7 +1,7 @@
 """The three encoders and their fusion: what is pretrained, probed and published."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,13 +184,24 @@ class Backbone(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write ``model.safetensors``, ``config.json``, ``stats.json``, ``tokenizer.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.contiguous().cpu() for name, value in self.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
-        config = {"format_version": FORMAT_VERSION, "backbone": saved_parts(self.config)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        self.stats.save(folder)
-        (folder / "tokenizer.json").write_bytes(self.tokenizer_file.read_bytes())
+        self.snapshot()(folder)
+
+    def snapshot(self) -> Callable[[Path], None]:
+        """Copy the weights to host memory; the result is their `save`, at any later time."""
+        state = {
+            name: value.to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, value in self.state_dict().items()
+        }
+
+        def write(folder: Path) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(state, folder / "model.safetensors")
+            config = {"format_version": FORMAT_VERSION, "backbone": saved_parts(self.config)}
+            (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            self.stats.save(folder)
+            (folder / "tokenizer.json").write_bytes(self.tokenizer_file.read_bytes())
+
+        return write
 
     @classmethod
     def load(cls, folder: Path) -> "Backbone":

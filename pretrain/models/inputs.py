@@ -26,7 +26,8 @@ class Views:
     """Two views of a batch.
 
     ``present`` says which modalities a sample has; ``subset`` which of them the online
-    network's fusion may use in each view (the target's always uses all).
+    network's fusion may use in each view (the target's always uses all). ``complete`` is whether
+    it is known, without asking the device, that every sample has every modality.
     """
 
     token_ids: Int64[Tensor, "view batch token"]
@@ -35,16 +36,18 @@ class Views:
     log_mel: Float[Tensor, "view batch mel frame"]
     present: Bool[Tensor, "batch 3"]
     subset: Bool[Tensor, "view batch 3"]
+    complete: bool = False
 
     def to(self, device: torch.device) -> "Views":
         """The same views on another device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
-        return Views(**moved)
+        moved = {name: value.to(device) for name, value in self._tensors().items()}
+        return Views(**moved, complete=self.complete)
 
     def rows(self, start: int, stop: int) -> "Views":
         """The views of some of the samples."""
-        part = {f.name: getattr(self, f.name)[:, start:stop] for f in fields(self)}
-        return Views(**part | {"present": self.present[start:stop]})
+        part = {name: value[:, start:stop] for name, value in self._tensors().items()}
+        part["present"] = self.present[start:stop]
+        return Views(**part, complete=self.complete)
 
     def flattened(self) -> ModelInputs:
         """Both views as one batch, the first view's rows first."""
@@ -54,3 +57,6 @@ class Views:
             image=self.image.flatten(0, 1),
             log_mel=self.log_mel.flatten(0, 1),
         )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "complete"}

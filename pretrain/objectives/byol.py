@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from data_sharding.schema import MODALITIES
 from pretrain.loss import all_pairs_loss
-from pretrain.models import Backbone, GroupedMlpHead, HeadConfig, MlpHead, Views
+from pretrain.models import Backbone, Cohorts, GroupedMlpHead, HeadConfig, SourceHeads, Views
 from pretrain.objectives.base import FUSED, SOURCES, LossReport, Networks
 from pretrain.schedules import linear_ramp
 
@@ -62,18 +62,24 @@ class ByolConfig:
 
 
 class Byol:
-    """The objective; its ``weights`` are a pure function of the step."""
+    """The objective; its ``weights`` are a pure function of the step.
+
+    Args:
+        config: Weights and heads.
+        cohorts: Which rows share batch statistics; None is all rows of a call.
+    """
 
     terms: tuple[str, ...] = tuple(
         FUSED if a == FUSED else f"intra_{a}" if a == b else f"cross_{a}_{b}" for a, b in PAIRS
     )
 
-    def __init__(self, config: ByolConfig) -> None:
+    def __init__(self, config: ByolConfig, cohorts: Cohorts | None = None) -> None:
         self._config = config
+        self._cohorts = cohorts
 
     def networks(self, backbone: Backbone) -> Networks:
         """The online network, and the target as its copy without predictors."""
-        online = OnlineNetwork(backbone, self._config.heads)
+        online = OnlineNetwork(backbone, self._config.heads, self._cohorts)
         return Networks(online=online, target=TargetNetwork(online))
 
     def weights(self, step: int, total_steps: int) -> tuple[float, ...]:
@@ -100,6 +106,16 @@ def available_pairs(present: Bool[Tensor, "batch 3"]) -> Float[Tensor, "pair bat
     return torch.stack([here[source] & here[target] for source, target in PAIRS]).float()
 
 
+def counted_rows(views: Views) -> Float[Tensor, "source batch"] | None:
+    """1 for the rows that batch statistics of a source are taken over; None where all are.
+
+    A row without the source would pull them towards what the encoder makes of nothing.
+    """
+    if views.complete:
+        return None
+    return torch.cat([views.present, views.present.any(1, keepdim=True)], dim=1).T.float()
+
+
 @dataclass(frozen=True)
 class Projections:
     """Projector outputs of each modality and of their fusion, and the features before them."""
@@ -110,7 +126,7 @@ class Projections:
 
 def project(
     backbone: Backbone,
-    projectors: nn.ModuleDict,
+    projectors: nn.Module,
     views: Views,
     fusible: Bool[Tensor, "view batch 3"],
 ) -> Projections:
@@ -121,7 +137,7 @@ def project(
     embeddings[FUSED] = backbone.fuse(encoded, fusible.flatten(0, 1))
     features = {name: value.unflatten(0, (num_views, batch)) for name, value in embeddings.items()}
     return Projections(
-        by_source={name: projectors[name](value) for name, value in features.items()},
+        by_source=projectors(features, counted_rows(views)),
         features=features,
     )
 
@@ -129,13 +145,14 @@ def project(
 class OnlineNetwork(nn.Module):
     """Backbone, projectors and one predictor per directed pair: what gradients train."""
 
-    def __init__(self, backbone: Backbone, heads: HeadConfig) -> None:
+    def __init__(
+        self, backbone: Backbone, heads: HeadConfig, cohorts: Cohorts | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projectors = nn.ModuleDict(
-            {name: MlpHead(backbone.embed_dims[name], heads) for name in SOURCES}
-        )
-        self.predictors = GroupedMlpHead(len(PAIRS), heads.embed_dim, heads)
+        input_dims = {name: backbone.embed_dims[name] for name in SOURCES}
+        self.projectors = SourceHeads(input_dims, heads, cohorts)
+        self.predictors = GroupedMlpHead(len(PAIRS), heads.embed_dim, heads, cohorts)
 
     def forward(
         self,
@@ -157,7 +174,11 @@ class OnlineNetwork(nn.Module):
             weights: Weight of each pair.
         """
         online = project(self.backbone, self.projectors, views, views.subset)
-        predictions = self.predictors(torch.stack([online.by_source[a] for a, _ in PAIRS]))
+        counted = counted_rows(views)
+        predictions = self.predictors(
+            torch.stack([online.by_source[a] for a, _ in PAIRS]),
+            None if counted is None else torch.stack([counted[SOURCES.index(a)] for a, _ in PAIRS]),
+        )
         projections = torch.stack([targets[b] for _, b in PAIRS])
         rows = available_pairs(views.present) * scales.unsqueeze(1)
         by_pair = all_pairs_loss(predictions, projections, rows)

@@ -41,7 +41,7 @@ class AudioViewConfig:
 
     mixup_group: int = 8
     """The other clip comes from the same group of so many consecutive samples, so that no
-    rank or restart changes it. Must divide the number of samples each rank handles."""
+    rank or restart changes it. Must divide the samples that a rank takes at a time."""
 
     resize_probability: Pair = (1.0, 1.0)
     """Chance of a resize crop in the first and the second view."""
@@ -92,7 +92,7 @@ class AudioViewConfig:
         )
 
     def check_share(self, num_samples: int) -> None:
-        """Whether mixup's groups fill the samples that a rank has of a global batch.
+        """Whether mixup's groups fill the consecutive samples that a rank has of a global batch.
 
         Raises:
             ValueError: they do not.
@@ -100,7 +100,8 @@ class AudioViewConfig:
         if self.mixup_ratio and num_samples % self.mixup_group:
             raise ValueError(
                 f"views.audio.mixup_group {self.mixup_group} does not divide the {num_samples} "
-                "samples of a rank; choose a divisor, or views.audio.mixup_ratio 0"
+                "samples that a rank takes at a time; choose a divisor, or set "
+                "views.audio.mixup_ratio to 0"
             )
 
 

@@ -99,6 +99,7 @@ class Augment:
             log_mel=torch.stack([self._audio(batch, view) for view in range(2)]),
             present=batch.present,
             subset=torch.stack([self._subset(batch, view) for view in range(2)]),
+            complete=bool(batch.present.all()),
         )
 
     def _generators(

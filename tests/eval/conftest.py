@@ -17,7 +17,7 @@ from eval.probe_report import ProbeReport
 from eval.splits import SplitConfig, group_splits
 from eval.subset_probe import SubsetInput, probe_subsets
 from eval.tasks import load_task, save_card
-from pretrain.checkpoint import Progress, open_checkpoint, write_checkpoint
+from pretrain.checkpoint import Progress, open_checkpoint
 from pretrain.models import (
     AudioConfig,
     Backbone,
@@ -25,6 +25,7 @@ from pretrain.models import (
     ImageConfig,
     TextConfig,
 )
+from tiny import write_checkpoint
 
 CLASSES = ("animals", "food", "town")
 
@@ -106,15 +107,6 @@ def make_report():
     return made
 
 
-class OneRank:
-    """The only rank of a run that needs no training."""
-
-    rank, world_size = 0, 1
-
-    def agree(self, ok):
-        return ok
-
-
 def write_run(run, shards, seed=99):
     """A run folder with one whole checkpoint of a small backbone; returns the checkpoint."""
     backbone = Backbone(
@@ -141,7 +133,7 @@ def write_run(run, shards, seed=99):
         backbone.eval().save(folder / "backbone")
         (folder / "config.json").write_text(json.dumps(config))
 
-    folder = write_checkpoint(run, Progress(step=20, samples_consumed=320), [write], OneRank())
+    folder = write_checkpoint(run, Progress(step=20, samples_consumed=320), write)
     return open_checkpoint(folder)
 
 

@@ -1,10 +1,15 @@
 """What a user who errs is told: one line, exit code 2, nothing written."""
 
+import json
+
 import pytest
 
 from launch.__main__ import main
+from launch.preemption import EXIT_CODES
 from launch.run_config import prepare_run
-from tiny import tiny_run
+from pretrain.checkpoint import Progress
+from pretrain.config import config_to_json
+from tiny import tiny_run, write_checkpoint
 
 
 def refused(capsys, *words):
@@ -66,13 +71,38 @@ def test_a_run_folder_is_never_started_over(capsys, tmp_path, sample_shards):
     assert "--resume" in error
 
 
-def test_a_changed_option_is_refused_on_resume(capsys, tmp_path, sample_shards):
-    prepare_run(tiny_run(tmp_path / "run", sample_shards), resume=False)
-    error = refused(
-        capsys, "pretrain", "--config", tmp_path / "run" / "config.json", "--resume",
-        "--pretrain.seed", "1",
-    )  # fmt: skip
-    assert "pretrain.seed: 0 -> 1" in error
+def test_changed_options_are_refused_on_resume_one_a_line_but_for_those_allowed(
+    capsys, tmp_path, sample_shards
+):
+    config = tiny_run(tmp_path / "run", sample_shards)
+    prepare_run(config, resume=False)
+    text = json.dumps(config_to_json(config.pretrain))
+    write_checkpoint(
+        config.run, Progress(1, 16), lambda folder: (folder / "config.json").write_text(text)
+    )
+    changed = [
+        "pretrain", "--config", tmp_path / "run" / "config.json", "--resume", "--ranks", "2",
+        "--pretrain.seed", "1", "--pretrain.total-steps", "80", "--pretrain.optim.momentum", "0.5",
+    ]  # fmt: skip
+    lines = refused(capsys, *changed).splitlines()
+    assert [line.strip() for line in lines[1:-1]] == [
+        "pretrain.optim.momentum: 0.9 -> 0.5",
+        "pretrain.seed: 0 -> 1",
+        "pretrain.total_steps: 40 -> 80",
+    ]
+    allow = ["--allow-drift", "pretrain.seed", "--allow-drift", "pretrain.optim"]
+    lines = refused(capsys, *changed, *allow).splitlines()
+    assert [line.strip() for line in lines[1:-1]] == ["pretrain.total_steps: 40 -> 80"]
+    assert "did you mean pretrain.seed?" in refused(
+        capsys, *changed, "--allow-drift", "pretrain.sed"
+    )
+
+
+def test_help_of_pretrain_tells_what_each_exit_code_says(capsys):
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--help"])
+    text = capsys.readouterr().out
+    assert all(f"\n{code}: " in text for code in EXIT_CODES)
 
 
 def test_a_folder_without_complete_is_no_checkpoint(capsys, tmp_path):

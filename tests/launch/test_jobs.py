@@ -12,7 +12,7 @@ import pytest
 
 from launch.cluster import ClusterConfig, SubmissionError, make_executor, submit_command
 from launch.jobs import ProbeOnCheckpoint, probe_job_name, submit_pretrain, submit_probe
-from pretrain.checkpoint import CheckpointError, open_checkpoint
+from pretrain.checkpoint import CheckpointError, Marker, Progress, open_checkpoint, remove_old
 
 CLUSTER = ClusterConfig(
     nodes=2,
@@ -88,10 +88,8 @@ def slurm(tmp_path, monkeypatch):
 def checkpoint(tmp_path) -> Path:
     folder = tmp_path / "run" / "checkpoints" / "step-00000100"
     folder.mkdir(parents=True)
-    complete = {
-        "format_version": 1, "files": {}, "step": 100, "samples_consumed": 3200, "world_size": 2,
-    }  # fmt: skip
-    (folder / "COMPLETE").write_text(json.dumps(complete))
+    marker = Marker(progress=Progress(100, 3200), world_size=2, versions={}, files={})
+    (folder / "COMPLETE").write_text(marker.to_text())
     return folder
 
 
@@ -168,6 +166,36 @@ def test_a_probe_asks_for_one_rank_and_is_named_after_the_weights(slurm, checkpo
         assert f"#SBATCH {line}\n" in script
 
 
+def leases(checkpoint):
+    return list(checkpoint.parent.glob("*.lease-*"))
+
+
+def test_a_checkpoint_stays_until_its_probe_has_reported(slurm, checkpoint):
+    run = checkpoint.parents[1]
+    for step in (200, 300):
+        newer = checkpoint.with_name(f"step-{step:08d}")
+        newer.mkdir()
+        marker = Marker(progress=Progress(step, step), world_size=2, versions={}, files={})
+        (newer / "COMPLETE").write_text(marker.to_text())
+    job = submit_probe(checkpoint, "topics", CLUSTER)
+    remove_old(run, keep=2, lease_hours=1.0)
+    digest = open_checkpoint(checkpoint).digest
+    assert [job.name in lease.name for lease in leases(checkpoint)] == [True]
+    report = run / "probes" / checkpoint.name / "topics.json"
+    report.parent.mkdir(parents=True)
+    report.write_text(json.dumps({"checkpoint": {"digest": digest}}))
+    remove_old(run, keep=2, lease_hours=1.0)
+    assert not checkpoint.exists()
+    assert leases(checkpoint) == []
+
+
+def test_a_submission_that_is_refused_keeps_no_checkpoint(slurm, checkpoint):
+    (slurm / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(SubmissionError):
+        submit_probe(checkpoint, "topics", CLUSTER)
+    assert leases(checkpoint) == []
+
+
 def test_a_probe_in_the_queue_is_not_submitted_again(slurm, checkpoint):
     (slurm / "queue.txt").write_text("17\n")
     assert submit_probe(checkpoint, "topics", CLUSTER) is None
@@ -203,6 +231,7 @@ def test_the_hook_submits_a_probe_of_each_task(slurm, checkpoint, caplog):
     hook.close()
     assert (slurm / "count").read_text().count("x") == 2
     assert caplog.text.count("job 41") == 2
+    assert len(leases(checkpoint)) == 2
 
 
 def test_what_goes_wrong_in_the_hook_is_a_warning_and_not_an_error(slurm, checkpoint, caplog):
@@ -212,6 +241,12 @@ def test_what_goes_wrong_in_the_hook_is_a_warning_and_not_an_error(slurm, checkp
     hook.close()
     assert "no probe on topics" in caplog.text
     assert "slurm_load_jobs error" in caplog.text
+    assert leases(checkpoint) == []
+    (checkpoint / "COMPLETE").unlink()
+    hook = ProbeOnCheckpoint(("topics",), CLUSTER)
+    hook(checkpoint)
+    hook.close()
+    assert "no COMPLETE file" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["pretrain", "probe"])

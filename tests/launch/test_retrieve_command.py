@@ -11,16 +11,9 @@ from data_sharding.manifest import ShardSet
 from data_sharding.stats import CorpusStats
 from launch.retrieve_command import retrieve_command, was_seen
 from launch.run_data import RunData
-from pretrain.checkpoint import Progress, open_checkpoint, write_checkpoint
+from pretrain.checkpoint import Progress, open_checkpoint
 from pretrain.models import Backbone
-from tiny import tiny_backbone
-
-
-class OneRank:
-    rank, world_size = 0, 1
-
-    def agree(self, ok):
-        return ok
+from tiny import tiny_backbone, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +27,7 @@ def run(tmp_path_factory, sample_shards):
         backbone.eval().save(folder / "backbone")
         (folder / "config.json").write_text(json.dumps({"data": {"shards": str(sample_shards)}}))
 
-    write_checkpoint(run, Progress(step=1, samples_consumed=16), [write], OneRank())
+    write_checkpoint(run, Progress(step=1, samples_consumed=16), write)
     return run
 
 

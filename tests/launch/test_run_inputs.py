@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,8 @@ from data_sharding.stats import StatsConfig, compute_stats
 from data_sharding.stream.loader import LoaderConfig
 from data_sharding.stream.source import append_phase, write_blend
 from launch.local import run_local
-from launch.run_config import prepare_run
+from launch.run_config import prepare_run, save_run_config
+from launch.starts import read_starts
 from pretrain.config import DataConfig
 from tiny import losses, tiny_run
 from tiny_shards import served
@@ -50,9 +52,17 @@ def test_a_run_on_a_blend_replaces_bad_samples_and_takes_new_weights_on_resume(
     assert last["data/samples_per_second"] > 0.0
     weights = {str(sample_shards): 1.0, str(tmp_path / "second"): 1.0}
     append_phase(blend, weights, 24 * 16, "train")
-    assert run_local(config.run, 1) == 0  # finished: it records the new weights and trains no step
+    longer = replace(
+        config,
+        pretrain=replace(config.pretrain, total_steps=25),
+        allow_drift=("pretrain.total_steps",),
+    )
+    save_run_config(longer)
+    assert run_local(config.run, 1) == 0
     phases = json.loads((config.run / "data.json").read_text())["phases"]
     assert phases == [[0, [1.0, 3.0]], [384, [1.0, 1.0]]]
+    assert len(losses(config.run)) == 25
+    assert read_starts(config.run)[1].drift == {"total_steps": "24 -> 25"}
 
 
 def test_a_run_reads_remote_shards_through_the_nodes_cache(tmp_path, sample_shards):

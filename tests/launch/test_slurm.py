@@ -1,6 +1,5 @@
 """On a real Slurm of three nodes; see conftest.py."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from launch.cluster import ClusterConfig, SubmissionError, submit_command
 from launch.jobs import ProbeOnCheckpoint, jobs_named, probe_job_name
 from launch.rendezvous import find_rendezvous
-from pretrain.checkpoint import open_checkpoint
+from pretrain.checkpoint import Marker, Progress, open_checkpoint
 
 pytestmark = pytest.mark.slurm
 
@@ -106,10 +105,8 @@ def test_a_fake_node_name_falls_back_to_its_address(slurm_cluster):
 def test_the_hook_puts_one_probe_for_each_checkpoint_into_the_queue(slurm_cluster, tmp_path):
     checkpoint = tmp_path / "run" / "checkpoints" / "step-00000100"
     checkpoint.mkdir(parents=True)
-    complete = {
-        "format_version": 1, "files": {}, "step": 100, "samples_consumed": 0, "world_size": 1,
-    }  # fmt: skip
-    (checkpoint / "COMPLETE").write_text(json.dumps(complete))
+    marker = Marker(progress=Progress(100, 0), world_size=1, versions={}, files={})
+    (checkpoint / "COMPLETE").write_text(marker.to_text())
     # Held up before it starts: whether the probe works is not asked here.
     hook = ProbeOnCheckpoint(("topics",), ClusterConfig(setup=("sleep 60",)))
     hook(checkpoint)

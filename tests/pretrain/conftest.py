@@ -4,6 +4,9 @@ import socket
 
 import pytest
 
+from checkpoints import weights
+from pretrain.checkpoint import CheckpointConfig, CheckpointWriter, OneRank, Progress
+
 RENDEZVOUS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -33,3 +36,31 @@ def one_rank(process_group, monkeypatch):
     """This process is the only rank; the engine looks for the variables again."""
     for name, value in process_group.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def writer_of():
+    """Makes writers of a run; they are closed at the end."""
+    made = []
+
+    def make(run, expected_bytes=0, **config):
+        writer = CheckpointWriter(run, OneRank(), CheckpointConfig(**config), expected_bytes)
+        made.append(writer)
+        return writer
+
+    yield make
+    for writer in made:
+        writer.close()
+
+
+@pytest.fixture
+def write(writer_of):
+    """Writes one checkpoint and waits for it."""
+
+    def written(run, step, part=None):
+        writer = writer_of(run)
+        writer.save(Progress(step, 64 * step), [part or weights()])
+        [folder] = writer.wait()
+        return folder
+
+    return written

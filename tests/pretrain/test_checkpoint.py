@@ -1,117 +1,192 @@
-import json
+"""Checkpoints written by a single rank; several are in test_checkpoint_ranks.py."""
 
+import resource
+import shutil
+import subprocess
+import threading
+
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from pretrain.checkpoint import (
-    CheckpointError,
-    Progress,
-    newest_complete,
-    open_checkpoint,
-    remove_old,
-    write_checkpoint,
-)
+from checkpoints import names, weights
+from pretrain.checkpoint import CheckpointError, Progress, newest_complete, open_checkpoint
 
 
-class OneRank:
-    rank, world_size = 0, 1
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with room for a megabyte; where nothing may be mounted, for files of that size."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode == 0:
+        yield folder
+        subprocess.run(["umount", str(folder)], check=True)
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    yield folder
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def agree(self, ok):
-        return ok
 
-
-def write(run, step, text="weights"):
-    def part(folder):
-        (folder / "backbone").mkdir()
-        (folder / "backbone" / "model").write_text(text)
-
-    return write_checkpoint(run, Progress(step, 64 * step), [part], OneRank())
-
-
-def test_a_checkpoint_is_read_back(tmp_path):
+def test_a_checkpoint_is_read_back(tmp_path, write):
     folder = write(tmp_path, 3)
     checkpoint = open_checkpoint(folder)
     assert (checkpoint.step, checkpoint.samples_consumed) == (3, 192)
     assert checkpoint.backbone == folder / "backbone"
     assert checkpoint.run == tmp_path
+    assert checkpoint.versions["torch"]
     assert open_checkpoint(tmp_path) == checkpoint
+    assert names(tmp_path) == ["latest", "step-00000003"]
 
 
-def test_a_failing_part_leaves_nothing_behind(tmp_path):
-    def part(folder):
-        (folder / "half").write_text("x")
-        raise OSError("No space left on device")
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, writer_of):
+    value, may_write = np.ones(4), threading.Event()
 
-    with pytest.raises(CheckpointError, match="No space left"):
-        write_checkpoint(tmp_path, Progress(1, 64), [part], OneRank())
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+    def part():
+        copied = value.copy()
 
+        def write(folder):
+            assert may_write.wait(timeout=60)
+            save_file({"w": copied}, folder / "model.safetensors")
 
-def test_another_ranks_failure_is_everyones(tmp_path):
-    class Overruled(OneRank):
-        def agree(self, ok):
-            return False
+        return write
 
-    with pytest.raises(CheckpointError, match="another rank failed"):
-        write_checkpoint(tmp_path, Progress(1, 64), [], Overruled())
-
-
-def test_a_folder_without_complete_is_refused(tmp_path):
-    folder = write(tmp_path, 1)
-    (folder / "COMPLETE").unlink()
-    with pytest.raises(CheckpointError, match="no COMPLETE"):
-        open_checkpoint(folder)
-    with pytest.raises(CheckpointError, match="no whole checkpoint yet"):
-        open_checkpoint(tmp_path)
+    writer = writer_of(tmp_path)
+    writer.save(Progress(1, 64), [part])
+    assert writer.poll() == []
+    assert newest_complete(tmp_path) is None
+    value += 1.0  # the next step of training
+    may_write.set()
+    [folder] = writer.wait()
+    assert load_file(folder / "model.safetensors")["w"].tolist() == [1.0] * 4
+    assert writer.poll() == []
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "add"])
-def test_a_damaged_file_is_named(tmp_path, damage):
-    folder = write(tmp_path, 1)
-    model = folder / "backbone" / "model"
-    match damage:
-        case "flip":
-            model.write_text("weightz")
-        case "truncate":
-            model.write_text("")
-        case "delete":
-            model.unlink()
-        case "add":
-            (folder / "backbone" / "extra").touch()
-    with pytest.raises(CheckpointError, match=r"backbone/(model|extra)"):
-        open_checkpoint(folder)
+def test_the_next_checkpoint_waits_for_the_one_before(tmp_path, writer_of):
+    writer, order = writer_of(tmp_path), []
+
+    def part(step):
+        def write(folder):
+            order.append(step)
+            (folder / "config.json").write_text("{}")
+
+        return lambda: write
+
+    for step in (1, 2, 3):
+        writer.save(Progress(step, step), [part(step)])
+        assert len(list((tmp_path / "checkpoints").glob("*.tmp-*"))) == 1
+    assert [folder.name[-1] for folder in writer.wait()] == ["1", "2", "3"]
+    assert order == [1, 2, 3]
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_and_said(tmp_path, caplog):
-    write(tmp_path, 1)
-    newest = write(tmp_path, 2)
-    (newest / "backbone" / "model").write_text("")
-    found = newest_complete(tmp_path)
-    assert found is not None
-    assert found.step == 1
-    assert "step-00000002" in caplog.text
+def test_a_blocking_write_is_whole_when_it_returns(tmp_path, writer_of):
+    writer = writer_of(tmp_path, write="blocking")
+    writer.save(Progress(1, 64), [weights()])
+    assert open_checkpoint(tmp_path).step == 1
+    assert len(writer.poll()) == 1
 
 
-def test_an_unreadable_marker_is_refused(tmp_path):
-    folder = write(tmp_path, 1)
-    (folder / "COMPLETE").write_text("{")
-    with pytest.raises(CheckpointError, match="unreadable"):
-        open_checkpoint(folder)
-    (folder / "COMPLETE").write_text(json.dumps({"files": {}}))
-    with pytest.raises(CheckpointError, match="unreadable"):
-        open_checkpoint(folder)
+@pytest.mark.parametrize("stage", ["snapshot", "write"])
+def test_a_failure_leaves_nothing_behind_and_the_older_one_as_it_was(
+    tmp_path, write, writer_of, stage
+):
+    def half(folder):
+        (folder / "half.json").write_text("x")
+        raise OSError(28, "No space left on device")
+
+    def part():
+        if stage == "snapshot":
+            half(tmp_path)
+        return half
+
+    older = open_checkpoint(write(tmp_path, 1))
+    writer = writer_of(tmp_path, expected_bytes=2_000_000)
+    writer.save(Progress(2, 128), [part])
+    with pytest.raises(CheckpointError, match=r"step-00000002.*No space left.*2\.0 MB are needed"):
+        writer.wait()
+    assert names(tmp_path) == ["latest", "step-00000001"]
+    assert open_checkpoint(tmp_path) == older
 
 
-def test_old_checkpoints_go_and_unfinished_ones_stay(tmp_path):
-    folders = [write(tmp_path, step) for step in (1, 2, 3)]
-    unfinished = tmp_path / "checkpoints" / "step-00000000"
-    unfinished.mkdir()
-    remove_old(tmp_path, keep=2)
-    assert [folder.exists() for folder in folders] == [False, True, True]
-    assert unfinished.exists()
+def test_where_there_is_no_room_nothing_is_begun(tmp_path, writer_of):
+    writer = writer_of(tmp_path, expected_bytes=1 << 60)
+    with pytest.raises(CheckpointError, match=r"too little room.*needed and .* MB are free"):
+        writer.save(Progress(1, 64), [weights()])
+    assert names(tmp_path) == []
 
 
-def test_a_step_is_never_written_twice(tmp_path):
+def test_a_run_may_go_on_without_a_checkpoint_but_not_end_without_one(tmp_path, writer_of, caplog):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    writer = writer_of(tmp_path, on_failure="continue")
+    writer.save(Progress(1, 64), [lambda: full])
+    writer.save(Progress(2, 128), [weights()])
+    assert [folder.name for folder in writer.wait()] == ["step-00000002"]
+    assert "Training goes on" in caplog.text
+    writer.save(Progress(3, 192), [lambda: full])
+    with pytest.raises(CheckpointError, match="step-00000003: not written"):
+        writer.wait()
+
+
+def test_a_disk_that_fills_up_is_told_and_cleared(small_disk, write, writer_of):
+    run = small_disk / "run"
+    write(run, 1)
+    writer = writer_of(run)
+    writer.save(Progress(2, 128), [weights(size=1 << 18)])
+    with pytest.raises(CheckpointError, match=r"(?i)(no space left|too large).*MB are free"):
+        writer.wait()
+    assert names(run) == ["latest", "step-00000001"]
+    writer.save(Progress(3, 192), [weights()])
+    assert [folder.name for folder in writer.wait()] == ["step-00000003"]
+
+
+def test_a_run_folder_that_vanishes_is_told(tmp_path, writer_of):
+    def vanish(folder):
+        shutil.rmtree(tmp_path / "run")
+
+    writer = writer_of(tmp_path / "run")
+    writer.save(Progress(1, 64), [lambda: vanish])
+    with pytest.raises(CheckpointError, match="not written"):
+        writer.wait()
+
+
+def test_a_name_that_is_taken_while_writing_is_left_alone(tmp_path, writer_of):
+    theirs = tmp_path / "checkpoints" / "step-00000001" / "theirs.json"
+
+    def other_job(folder):
+        theirs.parent.mkdir()
+        theirs.write_text("{}")
+
+    writer = writer_of(tmp_path)
+    writer.save(Progress(1, 64), [lambda: other_job])
+    with pytest.raises(CheckpointError, match="not empty"):
+        writer.wait()
+    assert theirs.exists()
+    assert names(tmp_path) == ["step-00000001"]
+
+
+def test_a_step_is_never_written_twice(tmp_path, write):
     write(tmp_path, 1)
     with pytest.raises(CheckpointError, match="exists already"):
         write(tmp_path, 1)
     assert open_checkpoint(tmp_path).step == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, "bfloat16"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_never_committed(tmp_path, write, dtype, bad):
+    def poisoned(folder):
+        import torch
+        from safetensors.torch import save_file
+
+        kind = torch.bfloat16 if dtype == "bfloat16" else torch.from_numpy(np.zeros(1, dtype)).dtype
+        value = torch.full((5,), 3e4, dtype=kind)
+        value[3] = bad
+        tensors = {"good": torch.ones(3, dtype=kind), "target.bad": value, "none": value[:0]}
+        save_file(tensors, folder / "state.safetensors")
+
+    with pytest.raises(CheckpointError, match=r"state\.safetensors: target\.bad is not finite"):
+        write(tmp_path, 1, lambda: poisoned)
+    assert names(tmp_path) == []

@@ -12,6 +12,7 @@ from pretrain.config import (
     config_to_json,
 )
 from pretrain.ema import EmaConfig
+from pretrain.models import HeadConfig
 from pretrain.objectives import ByolConfig
 from pretrain.optim import OptimConfig
 
@@ -90,10 +91,44 @@ def test_a_mixup_group_that_splits_over_ranks_is_refused_before_the_start():
         config.check_ranks(2)
 
 
-def test_one_sample_in_a_batch_normed_head_is_refused_before_the_start():
-    config = replace(a_config(), batch=BatchConfig(global_samples=16, micro_samples=1))
-    with pytest.raises(ValueError, match=r"batch\.micro_samples to 2 or more"):
-        config.check_ranks(1)
+def with_heads(batch, **heads):
+    config = replace(a_config(), byol=ByolConfig(heads=HeadConfig(**heads)), batch=batch)
+    audio = replace(config.views.audio, mixup_ratio=0.0)
+    return replace(config, views=replace(config.views, audio=audio))
+
+
+@pytest.mark.parametrize(
+    ("world_size", "micro", "norm_samples", "ways"),
+    [
+        (1, 1, None, r"set batch\.micro_samples to 16, or byol\.heads\.norm to layer$"),
+        (2, 4, None, r"set batch\.micro_samples to 8, or byol\.heads\.norm_samples to 8 \(other"),
+        (2, 4, 16, r"set batch\.micro_samples to 8, or byol\.heads\.norm_samples to 8 \(other"),
+        (1, None, 12, r"set byol\.heads\.norm_samples to 8 \(other losses\), or byol\.heads\.norm"),
+    ],
+)
+def test_cohorts_that_no_forward_pass_holds_are_refused_with_what_would_fit(
+    world_size, micro, norm_samples, ways
+):
+    batch = BatchConfig(global_samples=16, micro_samples=micro)
+    config = with_heads(batch, norm_samples=norm_samples)
+    with pytest.raises(ValueError, match=ways):
+        config.check_ranks(world_size)
+    with_heads(batch, norm_samples=norm_samples, norm="layer").check_ranks(world_size)
+
+
+@pytest.mark.parametrize(("world_size", "micro"), [(1, 48), (1, 24), (2, 12), (3, 8), (6, 4)])
+def test_cohorts_inside_one_rank_or_over_several_are_accepted(world_size, micro):
+    batch = BatchConfig(global_samples=48, micro_samples=micro)
+    with_heads(batch, norm_samples=24).check_ranks(world_size)
+    with_heads(batch, norm_samples=12).check_ranks(world_size)
+
+
+def test_a_mixup_group_that_splits_over_micro_batches_is_refused_where_ranks_take_turns():
+    config = replace(a_config(), batch=BatchConfig(global_samples=16, micro_samples=4))
+    config = replace(config, byol=ByolConfig(heads=HeadConfig(norm="layer")))
+    config.check_ranks(1)
+    with pytest.raises(ValueError, match="mixup_group 8 does not divide the 4 samples"):
+        config.check_ranks(2)
 
 
 @pytest.mark.parametrize("encoder", ["audio_cnn", "ast", "byol_a", "audio_gru"])

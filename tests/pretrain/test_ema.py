@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from pretrain.ema import EmaConfig, Target
+from pretrain.fragments import whole
 from pretrain.schedules import ema_tau
 
 
@@ -11,7 +12,7 @@ def test_the_target_follows_the_equation():
     expected = network.weight.detach().double().clone()
     target = Target(network, 0.9, total_steps=10)
     for step in range(10):
-        target.update(online.named_parameters(), step)
+        target.update(whole(online.named_parameters()), step)
         tau = ema_tau(step, 10, 0.9)
         expected = tau * expected + (1 - tau) * online.weight.detach().double()
     torch.testing.assert_close(network.weight.detach().double(), expected, rtol=1e-6, atol=1e-7)
@@ -22,39 +23,39 @@ def test_a_bfloat16_network_follows_a_float32_master():
     online.load_state_dict({name: value + 0.1 for name, value in network.state_dict().items()})
     before = network.weight.detach().clone()
     target = Target(network, 0.999, total_steps=10**6, working_dtype=torch.bfloat16)
-    assert torch.equal(target.masters["weight"], before)
+    assert torch.equal(target.full_masters()["weight"], before)
     for step in range(200):
-        target.update(online.named_parameters(), step)
-    moved = (target.masters["weight"] - before).mean().item()
+        target.update(whole(online.named_parameters()), step)
+    moved = (target.full_masters()["weight"] - before).mean().item()
     assert moved == pytest.approx(0.1 * (1 - 0.999**200), rel=0.02)
     assert network.weight.dtype == torch.bfloat16
-    torch.testing.assert_close(network.weight, target.masters["weight"].bfloat16())
+    torch.testing.assert_close(network.weight, target.full_masters()["weight"].bfloat16())
 
 
 def test_predictors_that_the_target_lacks_are_passed_over():
     target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
     online = [*nn.Linear(3, 2).named_parameters(), ("predictor.weight", torch.zeros(2, 2))]
-    target.update(online, 0)
+    target.update(whole(online), 0)
 
 
 def test_a_missing_online_weight_is_named():
     target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
     with pytest.raises(ValueError, match="bias"):
-        target.update([("weight", torch.zeros(2, 3))], 0)
+        target.update(whole([("weight", torch.zeros(2, 3))]), 0)
 
 
 def test_a_saved_target_comes_back_bit_for_bit(tmp_path):
     target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
-    target.save(tmp_path / "target.safetensors")
+    target.snapshot()(tmp_path)
     other = Target(nn.Linear(3, 2), 0.99, total_steps=10)
-    other.load(tmp_path / "target.safetensors")
+    other.load(tmp_path)
     assert torch.equal(other.network.weight, target.network.weight)
 
 
 def test_another_networks_file_is_refused(tmp_path):
-    Target(nn.Linear(3, 2), 0.99, 10).save(tmp_path / "target.safetensors")
-    with pytest.raises(ValueError, match="not the weights of this target"):
-        Target(nn.Linear(3, 2, bias=False), 0.99, 10).load(tmp_path / "target.safetensors")
+    Target(nn.Linear(3, 2), 0.99, 10).snapshot()(tmp_path)
+    with pytest.raises(ValueError, match="not the state of this network: master of bias"):
+        Target(nn.Linear(3, 2, bias=False), 0.99, 10).load(tmp_path)
 
 
 def test_a_tau_that_is_given_is_kept_and_one_that_is_not_fits_the_run():
@@ -69,5 +70,5 @@ def test_a_target_with_tau_one_never_moves():
     network, online = nn.Linear(3, 2), nn.Linear(3, 2)
     before = network.weight.detach().clone()
     target = Target(network, 1.0, total_steps=10)
-    target.update(online.named_parameters(), 0)
+    target.update(whole(online.named_parameters()), 0)
     assert torch.equal(network.weight, before)

@@ -14,7 +14,7 @@ from pretrain.optim import OptimConfig, build_optimizer, set_learning_rate
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
-MODES = [(0, "fp32"), (1, "fp32"), (0, "bf16"), (1, "bf16")]
+MODES = [(stage, precision) for stage in range(4) for precision in ("fp32", "bf16")]
 CASES = [(*mode, name) for mode in MODES for name in ("adamw", "sgd", "adagrad")] + [
     (0, "fp32", "lars"),
     (0, "bf16", "lars"),
@@ -148,14 +148,17 @@ def test_gradients_are_scaled_down_to_the_limit_and_left_whole_without_one(stage
 def test_sharding_the_optimizer_changes_no_step(name):
     config = OptimConfig(optimizer=name, learning_rate=0.1, weight_decay=0.1)
     for precision in ("fp32", "bf16"):
-        whole, sharded = (engine_for(stage, precision, config, {"text": 0.5}) for stage in (0, 1))
+        whole, *sharded = (
+            engine_for(stage, precision, config, {"text": 0.5}) for stage in range(4)
+        )
         for _ in range(3):
             assert train(whole, GOOD)
-            assert train(sharded, GOOD)
-            for (name, one), (_, other) in zip(
-                whole.master_parameters(), sharded.master_parameters(), strict=True
-            ):
-                torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6, msg=name)
+            for engine in sharded:
+                assert train(engine, GOOD)
+                for (name, one), (_, other) in zip(
+                    whole.master_parameters(), engine.master_parameters(), strict=True
+                ):
+                    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize(("stage", "precision"), MODES)
@@ -176,7 +179,7 @@ def test_a_towers_lower_rate_holds_and_comes_back_from_a_checkpoint(stage, preci
         scale = 0.25 if ".text." in name else 1.0
         torch.testing.assert_close(steps[1][name], scale * step, rtol=1e-5, atol=1e-6)
 
-    slowed.save(tmp_path)
+    slowed.snapshot()(tmp_path)
     resumed = engine_for(stage, precision, config, {"text": 0.25})
     resumed.load(tmp_path)
     for engine in (slowed, resumed):

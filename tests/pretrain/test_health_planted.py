@@ -99,7 +99,7 @@ def rules_that_fire(
         HEALTH,
         WatchedRun(
             online_weights=engine.master_parameters,
-            target_weights=target.masters.items,
+            target_weights=lambda: target.full_masters().items(),
             gradients=GradientProbe(engine.module, target.network, objective),
             sum_over_ranks=engine.sum_over_ranks,
             total_steps=steps,
@@ -115,12 +115,17 @@ def rules_that_fire(
     return {finding["rule"] for findings in found for finding in findings}
 
 
+class NoPredictors(nn.Module):
+    def forward(self, projections, counted):
+        return projections
+
+
 class WithoutPredictors(Byol):
     """Predictions are the projections themselves."""
 
     def networks(self, backbone):
         networks = super().networks(backbone)
-        networks.online.predictors = nn.Identity()
+        networks.online.predictors = NoPredictors()
         return networks
 
 
@@ -129,8 +134,8 @@ class Bfloat16Target(Target):
 
     def update(self, online, step):
         super().update(online, step)
-        for master in self.masters.values():
-            master.copy_(master.bfloat16())
+        for master in self.masters:
+            master.value.copy_(master.value.bfloat16())
 
 
 def test_a_healthy_run_is_left_alone(corpus):

@@ -1,5 +1,7 @@
 import json
 import re
+import resource
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -66,6 +68,34 @@ def test_what_the_rules_found_is_said_once_and_kept(tmp_path, journal, capsys):
     assert [record["step"] for record in lines(tmp_path / HEALTH_FILE)] == [1, 2]
 
 
+# TensorBoard's thread ends with the error, which its next call tells.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_is_said_once_for_each_file_and_no_call_fails(tmp_path, journal, caplog):
+    with files_limited_to(6000):
+        for step in range(1, 101):
+            journal.write(step, VALUES)
+            journal.write_health(step, {"loss/total": 1.0, "words": "x" * 200, "news": []})
+        journal.close()
+    said = sorted(record.getMessage().split(" cannot")[0] for record in caplog.records)
+    assert said == ["JsonlSink", "TensorBoardSink", "the record of health or embeddings"]
+    assert len(lines_before_the_cut(tmp_path / "metrics.jsonl")) > 10
+
+
+@contextmanager
+def files_limited_to(size):
+    """No file can grow beyond so many bytes: an OSError then, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def lines_before_the_cut(path):
+    return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
+
+
 def test_a_resumed_run_drops_what_was_written_after_its_checkpoint(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
@@ -81,7 +111,8 @@ def test_a_resumed_run_drops_what_was_written_after_its_checkpoint(tmp_path):
      "gradient/share_heads", "gradient/cosine_intra_cross_audio", "health/std_target_audio",
      "health/std_predictor_cross_text_image", "health/rank_encoder_fused",
      "health/alignment_text_audio", "health/target_follow", "health/update_fusion",
-     "health/drift_text", "knn/image", "speed/samples_per_second", "data/wait_share"],
+     "health/drift_text", "knn/image", "speed/samples_per_second", "data/wait_share",
+     "gradient/passed_over", "speed/slowest_rank"],
 )  # fmt: skip
 def test_every_metric_has_one_chart_and_words(tag):
     charts = [curve for page in PAGES for curve in page.curves if curve.lines([tag])]

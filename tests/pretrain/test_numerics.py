@@ -8,6 +8,7 @@ import torch
 
 from pretrain.build import Training
 from pretrain.checkpoint import newest_complete
+from pretrain.health import HealthConfig
 from pretrain.optim import OptimConfig
 from pretrain.step import NonFiniteLossError
 from pretrain.trainer import train
@@ -55,7 +56,8 @@ def test_every_optimizer_trains_in_float32_and_bfloat16(training_with, name):
 
 def test_neither_sharding_nor_recomputing_activations_changes_a_loss(training_with):
     plain = losses(training_with(zero_stage=0))
-    assert losses(training_with(zero_stage=1)) == pytest.approx(plain, rel=1e-5)
+    for stage in (1, 2, 3):
+        assert losses(training_with(zero_stage=stage)) == pytest.approx(plain, rel=1e-5)
     recomputed = training_with(activation_checkpointing="encoders")
     assert losses(recomputed) == pytest.approx(plain, rel=1e-5)
 
@@ -101,7 +103,7 @@ def test_a_slowed_tower_moves_less_and_the_others_as_before(training_with):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_a_gradient_that_is_not_finite_is_traced_and_touches_neither_weight_nor_target(
     training_with, stage, precision
 ):
@@ -111,34 +113,62 @@ def test_a_gradient_that_is_not_finite_is_traced_and_touches_neither_weight_nor_
     run = training.run()
     good, bad = itertools.islice(run.batches(0), 2)
     run.step(good, 0)
-    before = [p.detach().clone() for p in (*online.values(), *training.target.masters.values())]
+    before = [value.clone() for value in all_masters(training)]
     online[name].register_hook(lambda gradient: gradient * torch.nan)
     with pytest.raises(NonFiniteLossError) as caught:
         run.step(bad, 1)
-    for part in ("rank 0", name, bad.keys[0], bad.keys[-1], "no weight was changed"):
+    for part in ("rank 0", name, bad.keys[0], bad.keys[-1]):
         assert part in str(caught.value)
-    after = [*online.values(), *training.target.masters.values()]
+    after = all_masters(training)
     assert all(torch.equal(now, then) for now, then in zip(after, before, strict=True))
 
 
-def test_a_frozen_tower_is_the_same_after_a_resume_in_bfloat16(tmp_path, sample_shards):
+def all_masters(training):
+    online = [value for _, value in training._engine.master_parameters()]
+    return [*online, *training.target.full_masters().values()]
+
+
+def test_weights_that_are_shared_out_give_the_same_signals_of_health(training_with):
+    plain, shared_out = (
+        signals_of_health(training_with(zero_stage=stage, health=HealthConfig(every_steps=1)))
+        for stage in (0, 3)
+    )
+    assert any(name.startswith("gradient/share_") for name in plain)
+    assert any(name.startswith("health/drift_") for name in plain)
+    # Cosines of gradients that are nearly at right angles have few digits.
+    assert shared_out == pytest.approx(plain, rel=1e-4, abs=1e-5)
+
+
+def signals_of_health(training):
+    reports(training)
+    return training.health.values(3)
+
+
+@pytest.mark.parametrize(("precision", "stage"), [("bf16", 1), ("fp32", 3), ("bf16", 3)])
+def test_a_frozen_tower_is_the_same_after_a_resume(tmp_path, sample_shards, precision, stage):
     backbone = tiny_backbone()
     frozen = replace(backbone, text=replace(backbone.text, frozen=True))
     config = tiny_pretrain(
-        sample_shards, precision="bf16", backbone=frozen, total_steps=4, checkpoint_every_steps=2
+        sample_shards,
+        precision=precision,
+        zero_stage=stage,
+        backbone=frozen,
+        total_steps=4,
+        checkpoint_every_steps=2,
     )
     (tmp_path / "run").mkdir()
     first = Training(config, tmp_path / "run", None)
     # As a warm start does: weights that the seed does not give.
-    text = {n: value for n, value in first.target.masters.items() if ".text." in n}
-    for name, value in text.items():
+    masters = first.target.full_masters()
+    for name, value in masters.items():
         if name.startswith("backbone.encoders.text."):
             value.fill_(0.123)
-    first._engine.restore_frozen(first.target.masters)
+    first._engine.restore_frozen(masters)
     train(first.run(), first.progress, should_stop=lambda: True)
     first.close()
     second = Training(config, tmp_path / "run", newest_complete(tmp_path / "run"))
     train(second.run(), second.progress)
     second.close()
-    after = second.target.masters["backbone.encoders.text.model.embeddings.word_embeddings.weight"]
-    torch.testing.assert_close(after, torch.full_like(after, 0.123))
+    name = "backbone.encoders.text.model.embeddings.word_embeddings.weight"
+    for masters in (second.target.full_masters(), dict(second._engine.master_parameters())):
+        assert torch.equal(masters[name], torch.full_like(masters[name], 0.123))

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from data_sharding.stats import CorpusStats
-from pretrain.models import Backbone, GroupedMlpHead, HeadConfig, MlpHead, Views
+from pretrain.models import Backbone, HeadConfig, Views
 from pretrain.objectives import Byol, ByolConfig
 from pretrain.objectives.byol import PAIRS, OnlineNetwork, TargetNetwork, available_pairs
 from tiny import tiny_backbone
@@ -130,29 +132,32 @@ def test_each_predictor_reads_only_the_source_of_its_own_pair(online):
     assert changed == ["cross_audio_text"]
 
 
-def test_a_grouped_head_equals_its_heads_one_by_one():
-    config = HeadConfig(hidden_size=16, embed_dim=4)
-    together = GroupedMlpHead(3, 8, config)
-    rows = torch.randn(3, 2, 12, 8)
-    both = together(rows)
-    for group in range(3):
-        norm = torch.nn.BatchNorm1d(16, track_running_stats=False)
-        for view in (0, 1):
-            hidden = F.linear(rows[group, view], together.expand.weight[group].T)
-            hidden = norm(hidden + together.expand.bias[group]).relu()
-            alone = F.linear(hidden, together.contract.weight[group].T)
-            alone = alone + together.contract.bias[group]
-            torch.testing.assert_close(both[group, view], alone, rtol=1e-4, atol=1e-5)
+def test_what_stands_in_for_a_missing_modality_changes_no_loss(online):
+    """Not even through the batch statistics of the rows that have it."""
+    heads = replace(HEADS, norm="batch")
+    online = OnlineNetwork(online.backbone, heads)
+    views = some_views()
+    views.present[0, 1] = False
+    views.subset[:, 0, 1] = False
+    target = TargetNetwork(online)
+    before = online(views, target(views), scales(views.present), ALL).by_term
+    views.image[:, 0] = 1.0 - views.image[:, 0]
+    after = online(views, target(views), scales(views.present), ALL).by_term
+    torch.testing.assert_close(after, before)
+    views.present[0, 1] = True
+    assert not torch.allclose(
+        online(views, target(views), scales(views.present), ALL).by_term, before
+    )
+
+
+def test_a_batch_known_to_be_complete_has_the_same_losses(online):
+    online = OnlineNetwork(online.backbone, replace(HEADS, norm="batch"))
+    views, target = some_views(), TargetNetwork(online)
+    known = replace(views, complete=True)
+    one, other = (online(v, target(v), scales(v.present), ALL).by_term for v in (views, known))
+    torch.testing.assert_close(one, other)
 
 
 def test_weights_of_nothing_are_refused():
     with pytest.raises(ValueError, match="must be positive"):
         ByolConfig(intra_weight=0.0, cross_weight=0.0, fused_weight=0.0)
-
-
-def test_a_batch_normed_head_keeps_its_views_apart():
-    head = MlpHead(8, HeadConfig(hidden_size=16, embed_dim=4, norm="batch"))
-    views = torch.randn(2, 32, 8)
-    both, alone = head(views), head(views[:1])
-    torch.testing.assert_close(both[0], alone[0])
-    torch.testing.assert_close(head(torch.stack([views[0], 100 + views[1]]))[0], both[0])

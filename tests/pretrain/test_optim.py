@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pretrain.models.heads import GroupedLinear, GroupedNorm
+from pretrain.models.heads import GroupedGain, GroupedLinear
 from pretrain.optim import (
     OptimConfig,
     build_optimizer,
@@ -37,7 +37,7 @@ class Online(nn.Module):
             }
         )
         self.predictors = GroupedLinear(3, 4, 5)
-        self.norm = GroupedNorm(3, 4, "layer")
+        self.norm = GroupedGain(3, 4)
 
 
 def layers(name, tensor):

@@ -146,6 +146,16 @@ def test_ranks_may_change_from_24_to_8_to_6_in_the_middle_of_a_blend():
     assert changing == [pairs_of(order, step, 48) for step in range(3)]
 
 
+def test_ranks_that_take_turns_share_the_batches_of_a_blend():
+    phases = [Phase(from_sample=0, weights=(0.7, 0.3))]
+    order = order_of([[50] * 4, [30] * 5], phases, 48)
+    for step in range(4):
+        whole = order.batch(step, Slice(global_batch=48)).sample_ids.reshape(4, 3, 4)
+        for rank in range(3):
+            part = Slice(global_batch=48, rank=rank, world_size=3, micro_batch=4)
+            assert (order.batch(step, part).sample_ids.reshape(4, 4) == whole[:, rank]).all()
+
+
 def test_a_later_phase_changes_nothing_before_it():
     first = Phase(from_sample=0, weights=(0.5, 0.5))
     later = Phase(from_sample=120, weights=(0.9, 0.1))

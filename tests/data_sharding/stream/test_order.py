@@ -91,6 +91,23 @@ def test_the_global_batch_is_the_same_for_every_number_of_ranks(setting, depth, 
 
 
 @settings(max_examples=40, deadline=None)
+@given(
+    setting=settings_of_orders(), step=st.integers(0, 50), cut=st.tuples(*[st.integers(1, 3)] * 3)
+)
+def test_at_any_time_the_ranks_take_consecutive_samples_of_the_global_batch(setting, step, cut):
+    order = order_of(setting)
+    world_size, micro, turns = order.config.lanes * cut[0], cut[1], cut[2]
+    batch = world_size * micro * turns
+    whole = order.batch(step, Slice(global_batch=batch)).sample_ids
+    parts = [
+        Slice(global_batch=batch, rank=rank, world_size=world_size, micro_batch=micro)
+        for rank in range(world_size)
+    ]
+    taken = np.stack([order.batch(step, part).sample_ids.reshape(turns, micro) for part in parts])
+    assert (taken.swapaxes(0, 1).ravel() == whole).all()  # turn by turn, rank by rank
+
+
+@settings(max_examples=40, deadline=None)
 @given(setting=settings_of_orders(), step=st.integers(0, 25))
 def test_any_step_can_be_reached_without_the_steps_before(setting, step):
     order = order_of(setting)

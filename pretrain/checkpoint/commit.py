@@ -1,0 +1,78 @@
+"""Steps of the protocol that the first rank takes for all, between two training steps."""
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_sharding.durable import sync_folder, write_durably
+from pretrain.checkpoint.files import FileSum, files_of
+from pretrain.checkpoint.record import (
+    COMPLETE,
+    LATEST,
+    CheckpointError,
+    Marker,
+    Progress,
+    checkpoints_folder,
+    library_versions,
+    step_folder,
+)
+from pretrain.checkpoint.share import Receipt
+
+
+def prepare(run: Path, step: int, expected_bytes: int) -> Path:
+    """The temporary folder of a checkpoint, made where there is room for it.
+
+    Raises:
+        CheckpointError: this step has a checkpoint, or the disk has too little room.
+    """
+    folder = step_folder(run, step)
+    if folder.exists():
+        raise CheckpointError("a checkpoint of this step exists already")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if free_bytes(folder.parent) < expected_bytes:
+        raise CheckpointError("too little room on the disk")
+    temporary = folder.with_name(f"{folder.name}.tmp-{secrets.token_hex(4)}")
+    temporary.mkdir()
+    return temporary
+
+
+def free_bytes(folder: Path) -> int:
+    """Room where a folder lies, or lay."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def commit(run: Path, progress: Progress, temporary: Path, receipts: Sequence[Receipt]) -> Path:
+    """Make a checkpoint of what all ranks have written: COMPLETE, then its name.
+
+    Raises:
+        CheckpointError: what lies there is not what the ranks have written.
+    """
+    files = _merged(temporary, receipts)
+    marker = Marker(
+        progress=progress,
+        world_size=len(receipts),
+        versions=library_versions(),
+        files=files,
+    )
+    for path in [*temporary.rglob("*"), temporary]:
+        if path.is_dir():
+            sync_folder(path)
+    write_durably(temporary / COMPLETE, marker.to_text().encode())
+    folder = step_folder(run, progress.step)
+    temporary.rename(folder)
+    sync_folder(folder.parent)
+    write_durably(checkpoints_folder(run) / LATEST, f"{folder.name}\n".encode())
+    return folder
+
+
+def _merged(temporary: Path, receipts: Sequence[Receipt]) -> dict[str, FileSum]:
+    files = {name: found for receipt in receipts for name, found in receipt.files.items()}
+    if strange := sorted(files.keys() ^ files_of(temporary).keys()):
+        raise CheckpointError(
+            f"{strange[0]} is not what the ranks have written; is the run folder shared by all "
+            "of them?"
+        )
+    return files
