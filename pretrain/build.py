@@ -20,9 +20,9 @@ from pretrain.ema import Target
 from pretrain.engine import Engine, EngineSettings
 from pretrain.health import GradientProbe, HealthMonitor, WatchedRun, load_looks, save_verdict
 from pretrain.metrics import HEALTH_FILE, Journal, Sinks
-from pretrain.models import Backbone, Cohorts
-from pretrain.models.warm_start import freeze, warm_start
-from pretrain.objectives import Adversarial, Autoencoder, Byol, Networks, Objective
+from pretrain.models import Backbone
+from pretrain.networks import build_networks, build_objective
+from pretrain.objectives import Networks
 from pretrain.optim import build_optimizer
 from pretrain.pace import Pace
 from pretrain.step import StepReport, StepSettings, TrainStep
@@ -33,24 +33,6 @@ logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[Backbone], Mapping[str, float]]
 """Scores of the target's backbone by name, such as ``knn/image``."""
-
-
-def build_objective(config: PretrainConfig) -> Objective:
-    """What ``config.objective`` names. Collective."""
-    objectives: dict[str, Callable[[], Objective]] = {
-        "byol": lambda: Byol(config.byol, build_cohorts(config)),
-        "autoencoder": lambda: Autoencoder(config.autoencoder),
-        "adversarial": lambda: Adversarial(config.adversarial),
-    }
-    return objectives[config.objective]()
-
-
-def build_cohorts(config: PretrainConfig) -> Cohorts | None:
-    """Which samples share batch statistics in the heads, if any do. Collective."""
-    if config.byol.heads.norm == "layer":
-        return None
-    samples = config.byol.heads.cohort_samples(config.batch.global_samples)
-    return Cohorts.over_ranks(samples, config.batch.micro_for(torch.distributed.get_world_size()))
 
 
 def checkpoint_bytes(networks: Networks) -> int:
@@ -90,7 +72,12 @@ class Training:
         config.check_ranks(world_size)
         torch.manual_seed(config.seed)
         self._objective = build_objective(config)
-        networks = self._build_networks(fresh=resume_from is None)
+        networks = build_networks(
+            config,
+            self._objective,
+            Backbone(config.backbone, self._stats, self._tokenizer_file),
+            fresh=resume_from is None,
+        )
         self._micro = config.batch.micro_for(world_size)
         self._writer = CheckpointWriter(
             folder, GroupRanks(), config.checkpoint, checkpoint_bytes(networks)
@@ -215,22 +202,6 @@ class Training:
         self._engine.load(checkpoint.folder)
         self.target.load(checkpoint.folder)
         self.progress = checkpoint.progress
-
-    def _build_networks(self, fresh: bool) -> Networks:
-        config = self._config
-        backbone = Backbone(config.backbone, self._stats, self._tokenizer_file)
-        if fresh:
-            warm_start(backbone)
-        freeze(backbone)
-        networks = self._objective.networks(backbone)
-        if config.activation_checkpointing == "encoders":
-            backbone.enable_activation_checkpointing()
-        if config.compile == "encoders":
-            backbone.compile_encoders()
-            target = networks.target.backbone
-            assert isinstance(target, Backbone)
-            target.compile_encoders()
-        return networks
 
     def _tower_scales(self) -> dict[str, float]:
         towers = self._config.backbone.towers

@@ -22,8 +22,10 @@ logger.setLevel(logging.WARNING)
 # has no CUDA, and its wish that DeepSpeed renamed a call.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message=".*(all_gather_into|reduce_scatter)_tensor")
-# Which optimizers are let under ZeRO is decided, and tested, here.
-logger.addFilter(lambda record: "untested optimizer" not in record.getMessage())
+# Which optimizers are let under ZeRO is decided, and tested, here; a step that was passed over is
+# told by the trainer, with its samples.
+UNSAID = ("untested optimizer", "OVERFLOW!")
+logger.addFilter(lambda record: not any(word in record.getMessage() for word in UNSAID))
 
 
 def join_process_group(timeout_minutes: float = 10.0) -> None:
@@ -35,6 +37,8 @@ def join_process_group(timeout_minutes: float = 10.0) -> None:
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     if missing := [name for name in names if name not in os.environ]:
         raise ValueError(f"cannot join the other ranks: {', '.join(missing)} not set")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # where nccl keeps what it gathers
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the name of an op that it built
         deepspeed.init_distributed(
             dist_backend="nccl" if torch.cuda.is_available() else "gloo",

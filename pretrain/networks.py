@@ -1,0 +1,53 @@
+"""Which objective, and which networks of it, a configuration asks for."""
+
+from collections.abc import Callable
+
+import torch
+
+from pretrain.config import PretrainConfig
+from pretrain.models import Backbone, Cohorts
+from pretrain.models.warm_start import freeze, warm_start
+from pretrain.objectives import Adversarial, Autoencoder, Byol, Networks, Objective
+
+
+def build_objective(config: PretrainConfig) -> Objective:
+    """What ``config.objective`` names. Collective."""
+    objectives: dict[str, Callable[[], Objective]] = {
+        "byol": lambda: Byol(config.byol, build_cohorts(config)),
+        "autoencoder": lambda: Autoencoder(config.autoencoder),
+        "adversarial": lambda: Adversarial(config.adversarial),
+    }
+    return objectives[config.objective]()
+
+
+def build_cohorts(config: PretrainConfig) -> Cohorts | None:
+    """Which samples share batch statistics in the heads, if any do. Collective."""
+    if config.byol.heads.norm == "layer":
+        return None
+    samples = config.byol.heads.cohort_samples(config.batch.global_samples)
+    return Cohorts.over_ranks(samples, config.batch.micro_for(torch.distributed.get_world_size()))
+
+
+def build_networks(
+    config: PretrainConfig, objective: Objective, backbone: Backbone, fresh: bool
+) -> Networks:
+    """The online and the target network around a backbone.
+
+    Args:
+        config: The run's configuration.
+        objective: From `build_objective`.
+        backbone: As its configuration makes it.
+        fresh: Whether no checkpoint will be read: towers then start from what `initial` names.
+    """
+    if fresh:
+        warm_start(backbone)
+    freeze(backbone)
+    networks = objective.networks(backbone)
+    if config.activation_checkpointing == "encoders":
+        backbone.enable_activation_checkpointing()
+    if config.compile == "encoders":
+        backbone.compile_encoders()
+        target = networks.target.backbone
+        assert isinstance(target, Backbone)
+        target.compile_encoders()
+    return networks
