@@ -65,13 +65,14 @@ class Engine:
             for name, parameter in module.named_parameters()
             if settings.precision != "fp32" or settings.zero_stage == 3
         }
+        num_trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
         # Any: DeepSpeed's own annotations leave out what its engines always have.
         self._engine: Any
         with _untouched_by_a_trial_step(optimizer):
             self._engine, *_ = deepspeed.initialize(
                 model=module,
                 optimizer=optimizer,
-                config=settings.to_deepspeed(self.world_size)
+                config=settings.to_deepspeed(self.world_size, num_trained)
                 # DeepSpeed vouches for Adam alone. The others work weight by weight too, so flat
                 # partitions change nothing for them; LARS does not, and is refused by the
                 # configuration.
