@@ -10,12 +10,13 @@ STAMP := $(abspath $(TRIPTYCH_VENV))/.triptych-installed
 export TORCH_EXTENSIONS_DIR ?= $(abspath $(TRIPTYCH_VENV))/torch_extensions
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test lint install
+.PHONY: demo test drill lint install
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   raw corpus -> shards -> pretraining -> probes -> published backbone, and a report"
 	@echo "make test   linters and the whole test suite"
+	@echo "make drill  all that a run must survive, and the oracle on four ranks (tens of minutes)"
 	@echo "make lint   linters alone"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -35,6 +36,10 @@ demo: install
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+drill: install
+	$(BIN)/python -m pytest -m drill
+	$(BIN)/python benchmarks/drill.py --check
 
 lint: install
 	$(BIN)/ruff check .

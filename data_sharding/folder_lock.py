@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ BEATS = 12
 """Touches of the file within that while."""
 
 JOIN_SECONDS = 5.0
+
+EXIT_LOST = 2
+"""Exit code of a process that lost its lock."""
 
 
 class HeldError(ValueError):
@@ -85,11 +89,17 @@ class Holder:
         return _born(self.pid) != self.born if self.machine == asking.machine else None
 
 
+def end_at_once(message: str) -> None:
+    """Two processes must not write one folder: this one seemed dead, so it is the one to go."""
+    print(f"triptych: {message}; this process ends without saving", file=sys.stderr, flush=True)
+    os._exit(EXIT_LOST)
+
+
 @contextmanager
 def held(
     path: Path,
     stale_seconds: float = STALE_SECONDS,
-    on_lost: Callable[[str], None] = lambda message: None,
+    on_lost: Callable[[str], None] = end_at_once,
 ) -> Iterator[Holder]:
     """Holds the lock at `path` and touches it from a thread.
 
@@ -109,7 +119,10 @@ def held(
     def beat() -> None:
         while not ended.wait(stale_seconds / BEATS):
             try:
-                if (now := _owner(path)) is None or now.token != mine.token:
+                now = _owner(path)
+                if ended.is_set():
+                    return
+                if now is None or now.token != mine.token:
                     return on_lost(f"{path} was taken over by {now or 'an unknown process'}")
                 os.utime(path)
             except OSError as error:  # storage may come back before the lock counts as stale
@@ -134,6 +147,10 @@ def _take(path: Path, mine: Holder, stale_seconds: float) -> None:
         holder = _parse(content)
         gone = holder.has_ended(mine) if holder else None
         if gone is None:
+            logger.warning(
+                "waiting up to %.0f s for the lock %s of %s",
+                stale_seconds, path, holder or "an unknown process",
+            )  # fmt: skip
             gone = _lies_untouched(path, stale_seconds)
         if not gone:
             if (now := _read(path)) is None:
@@ -148,10 +165,13 @@ def _create(path: Path, mine: Holder) -> bool:
     except FileExistsError:
         return False
     try:
-        os.write(descriptor, json.dumps(asdict(mine)).encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with open(descriptor, "wb") as file:
+            file.write(json.dumps(asdict(mine)).encode())
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:  # a full disk: an empty lock would be waited for as somebody's
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return True
 
 

@@ -6,9 +6,7 @@ written before.
 """
 
 import logging
-import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +15,8 @@ from pathlib import Path
 
 from data_sharding.folder_lock import held
 from launch.drift import covered, find_drift, refuse_drift
+from launch.errors import USER_ERRORS
+from launch.guard_config import VISIBLE_SECONDS
 from launch.preemption import EXIT_CRASH_LOOP, EXIT_REFUSED
 from launch.run_config import LOCK_FILE, RunConfig
 from launch.starts import (
@@ -32,9 +32,6 @@ from pretrain.checkpoint import Checkpoint, CheckpointError, Ranks, resume_point
 from pretrain.checkpoint.group import GroupRanks
 
 logger = logging.getLogger(__name__)
-
-VISIBLE_SECONDS = 60.0
-"""How late a node may see a new file: as long as NFS keeps what it knows of a folder."""
 
 
 class RefusalError(Exception):
@@ -63,15 +60,20 @@ class Admission:
 
 
 @contextmanager
-def admitted(config: RunConfig) -> Iterator[Admission]:
+def admitted(config: RunConfig, prepare: Callable[[], None]) -> Iterator[Admission]:
     """Enter a run as one of its ranks; the first holds its lock meanwhile. Collective.
+
+    Args:
+        config: The run.
+        prepare: Done by the first rank before it takes the lock; may refuse.
 
     Raises:
         RefusalError: on every rank.
     """
     ranks = GroupRanks()
     with ExitStack() as stack:
-        lock = held(config.run / LOCK_FILE, config.guard.lock_minutes * 60, _end_at_once)
+        _on_first(ranks, prepare)
+        lock = held(config.run / LOCK_FILE, config.guard.lock_minutes * 60)
         _on_first(ranks, lambda: stack.enter_context(lock))
         _refuse_unshared(config.run, ranks)
         try:
@@ -85,9 +87,12 @@ def admitted(config: RunConfig) -> Iterator[Admission]:
 
 
 def end_start(run: Path, code: int) -> None:
-    """Write down how the start ended; on the first rank."""
-    starts = read_starts(run)
-    write_starts(run, [*starts[:-1], replace(starts[-1], code=code)])
+    """Write down how the start ended, where that is possible; on the first rank."""
+    try:
+        if starts := read_starts(run):
+            write_starts(run, [*starts[:-1], replace(starts[-1], code=code)])
+    except OSError as error:
+        logger.warning("%s: that it ended with %d could not be written down: %s", run, code, error)
 
 
 def _on_first(ranks: Ranks, action: Callable[[], object]) -> None:
@@ -98,7 +103,7 @@ def _on_first(ranks: Ranks, action: Callable[[], object]) -> None:
             action()
         except RefusalError as error:
             refusal = error.code, str(error)
-        except (ValueError, OSError) as error:
+        except USER_ERRORS as error:
             refusal = EXIT_REFUSED, str(error)
     if (told := ranks.gather(refusal)[0]) is not None:
         raise RefusalError(*told)
@@ -149,9 +154,3 @@ def _crash_loop(run: Path, vain: list[Start], now: Start) -> str:
         f"further than step {now.furthest}. Read how they ended: {logs}{stalls}. When the cause is "
         f"mended, remove {run / STARTS_FILE} and start it again"
     )
-
-
-def _end_at_once(message: str) -> None:
-    """Two jobs must not write one run: this one seemed dead, so it is the one to go."""
-    print(f"triptych: {message}; this job ends without saving", file=sys.stderr, flush=True)
-    os._exit(EXIT_REFUSED)

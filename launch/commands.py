@@ -1,5 +1,6 @@
 """What each sub-command does: options from tyro, one call into the package that does it."""
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ from launch.stream_commands import blend_command, stream_command
 from launch.views_command import views_command
 from pretrain.checkpoint import open_checkpoint
 
+logger = logging.getLogger(__name__)
+
 TASK_IMPORTERS = {"mvsa-single": import_mvsa_single}
 
 
@@ -55,8 +58,7 @@ class PretrainCommand:
     """Continue the run in the folder from its newest whole checkpoint, at the next sample."""
 
     fresh: bool = False
-    """Instead of --resume, for a run with no whole checkpoint: begin at step 0 again. Broken ones
-    are put aside."""
+    """Begin at step 0 again in a run without a whole checkpoint; broken ones are put aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +156,24 @@ def _default_run(arguments: list[str]) -> tuple[RunConfig, list[str]]:
         return find_recipe(arguments[0]), arguments[1:]
     if "--config" in arguments[:-1]:
         at = arguments.index("--config")
-        return load_run_config(Path(arguments[at + 1])), arguments[:at] + arguments[at + 2 :]
+        default = _without_allowance(load_run_config(Path(arguments[at + 1])))
+        return default, arguments[:at] + arguments[at + 2 :]
     if {"-h", "--help"} & set(arguments):
         return find_recipe("base"), arguments
     raise ValueError(
         "give a recipe or --config run/config.json: triptych pretrain "
         f"{{{','.join(recipe.name for recipe in list_recipes())}}}"
     )
+
+
+def _without_allowance(config: RunConfig) -> RunConfig:
+    """What one resume was allowed, and its requeued jobs with it, is not allowed to the next."""
+    if config.allow_drift:
+        logger.warning(
+            "%s: --allow-drift %s was given for an earlier start and holds no longer",
+            config.run, " ".join(config.allow_drift),
+        )  # fmt: skip
+    return replace(config, allow_drift=())
 
 
 def _pretrain_description() -> str:
@@ -172,12 +185,8 @@ def _pretrain_description() -> str:
 def _pretrain_inline(config: RunConfig, command: PretrainCommand) -> int:
     """One rank among those that torchrun or Slurm started; the first prepares the run."""
     from launch.rank import work
-    from launch.rendezvous import find_rendezvous
 
-    stop = StopRequest()
-    if find_rendezvous(os.environ).rank == 0:
-        start_run(config, command.resume, command.fresh)
-    return work(config, stop)
+    return work(config, StopRequest(), lambda: start_run(config, command.resume, command.fresh))
 
 
 def probe_command(arguments: list[str]) -> int:

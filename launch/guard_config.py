@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+VISIBLE_SECONDS = 60.0
+"""How late a node may see a new file: as long as NFS keeps what it knows of a folder."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:

@@ -66,7 +66,7 @@ def submit_probe(checkpoint_folder: Path, task: str, cluster: ClusterConfig) -> 
     lease = lease_for_probe(checkpoint, task)
     try:
         return submit_command(command, name, checkpoint.run / "logs", cluster.for_probe())
-    except (ValueError, SubmissionError):
+    except (ValueError, OSError):
         lease.unlink(missing_ok=True)
         raise
 
@@ -140,8 +140,12 @@ class ProbeOnCheckpoint:
             answer = subprocess.run(
                 command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_SECONDS, check=False
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:  # it may be queued: the lease stays
             logger.warning("%s: no probe on %s: %s", checkpoint_folder, task, error)
+            return
+        except OSError as error:
+            logger.warning("%s: no probe on %s: %s", checkpoint_folder, task, error)
+            lease.unlink(missing_ok=True)
             return
         if answer.returncode == 0:
             logger.info("%s", answer.stdout.strip())

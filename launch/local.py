@@ -6,17 +6,19 @@ me again" is lost; SIGUSR2 kills it; and it kills ranks that are still saving af
 
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from launch.preemption import SIGNALS, hold_up_signals
+from launch.preemption import SIGNALS
+from launch.watchdog import START_VARIABLE
 
 GRACE_SECONDS = 30.0
 """After a rank has failed, how long the others may take to end before they are killed."""
@@ -40,14 +42,14 @@ def run_local(run_folder: Path, ranks: int, grace_seconds: float = GRACE_SECONDS
         0, or the exit code of the first rank that failed (128 + the signal that ended it).
     """
     command = [sys.executable, "-m", "launch.worker", str(run_folder)]
-    return run_ranks(command, ranks, grace_seconds, hold_up_signals)
+    return run_ranks(command, ranks, grace_seconds, held_up=SIGNALS)
 
 
 def run_ranks(
     command: list[str],
     ranks: int,
     grace_seconds: float = GRACE_SECONDS,
-    prepare: Callable[[], None] = lambda: None,
+    held_up: Collection[signal.Signals] = (),
 ) -> int:
     """`run_local` for any command, with torch's variables for each rank.
 
@@ -55,41 +57,53 @@ def run_ranks(
         command: Program and arguments of each rank.
         ranks: How many.
         grace_seconds: See `run_local`.
-        prepare: Done in each rank's process before its program starts.
+        held_up: Signals that wait in each rank until its program asks for them.
     """
-    port = _free_port()
+    shared = {
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        START_VARIABLE: secrets.token_hex(8),
+    }
     started: list[Rank] = []
     with _forwarded_signals(started):
         try:
             for rank in range(ranks):
-                environment = _environment(rank, ranks, port)
-                started.append(_start(command, environment, prepare))
+                started.append(_start(command, _environment(rank, ranks, shared), held_up))
             return _wait(started, grace_seconds)
         finally:
             _kill(started)
 
 
-def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    environment = os.environ | {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+def _environment(rank: int, ranks: int, shared: dict[str, str]) -> dict[str, str]:
+    environment = os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     # Shared fairly: by default every rank would start a thread for every core.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // ranks)))
     return environment
 
 
-def _start(command: list[str], environment: dict[str, str], prepare: Callable[[], None]) -> Rank:
+def _start(
+    command: list[str], environment: dict[str, str], held_up: Collection[signal.Signals]
+) -> Rank:
+    # From before the fork on: until its program starts, a child has our handlers, which would
+    # take a signal that was meant for it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
     def in_child() -> None:
         _die_with_parent()
-        prepare()
+        free = [number for number in SIGNALS if number not in {*held_up, *before}]
+        for number in free:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, free)
 
-    # A session of its own: Ctrl-C reaches a rank once, through us.
-    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=in_child)
+    try:
+        # A session of its own: Ctrl-C reaches a rank once, through us.
+        return subprocess.Popen(
+            command, env=environment, start_new_session=True, preexec_fn=in_child
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _die_with_parent() -> None:
@@ -99,13 +113,26 @@ def _die_with_parent() -> None:
 
 def _wait(started: list[Rank], grace_seconds: float) -> int:
     """Wait for all; once one has failed, ask the others to stop and bound the wait."""
-    first_failure, deadline = 0, float("inf")
-    while any(process.poll() is None for process in started) and time.monotonic() < deadline:
-        if first_failure == 0 and (first_failure := _failure(started)):
-            deadline = time.monotonic() + grace_seconds
-            _signal_all(started, signal.SIGTERM)
+    while (running := _running(started)) and not _failure(started):
         time.sleep(POLL_SECONDS)
-    return first_failure or _failure(started)
+    if failure := _failure(started):
+        _tell_signals(started)
+    if running:
+        deadline = time.monotonic() + grace_seconds
+        _signal_all(started, signal.SIGTERM)
+        while _running(started) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+    return failure
+
+
+def _running(started: list[Rank]) -> bool:
+    return any(process.poll() is None for process in started)
+
+
+def _tell_signals(started: list[Rank]) -> None:
+    for rank, process in enumerate(started):
+        if (code := process.poll()) is not None and code < 0:
+            print(f"triptych: rank {rank} was ended by signal {-code}", file=sys.stderr, flush=True)
 
 
 def _failure(started: list[Rank]) -> int:

@@ -1,6 +1,8 @@
 """How a rank ends: what its exit code says, and the request to stop."""
 
+import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 EXIT_REFUSED = 2
@@ -48,9 +50,19 @@ class StopRequest:
         return self.signal_name is not None
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        first = self.signal_name is None
         self.signal_name = signal.Signals(number).name
+        rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+        if first and rank == "0":
+            text = f"triptych: {self.signal_name}: stopping after this step\n"
+            with suppress(OSError):  # nobody reads it any more
+                # `print` could interrupt another print, which Python refuses.
+                os.write(2, text.encode())
 
 
 def hold_up_signals() -> None:
-    """Let signals wait until `StopRequest` is made; a program started from here inherits it."""
+    """Let signals wait until `StopRequest` is made, or for ever where all is done.
+
+    A program started from here inherits it.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

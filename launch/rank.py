@@ -3,13 +3,15 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_sharding.batch import TripleBatch
 from launch.drift import covered
+from launch.errors import USER_ERRORS
 from launch.jobs import ProbeOnCheckpoint
 from launch.preemption import (
     EXIT_COLLAPSED,
@@ -17,12 +19,13 @@ from launch.preemption import (
     EXIT_REFUSED,
     EXIT_REQUEUE,
     StopRequest,
+    hold_up_signals,
 )
 from launch.rendezvous import rendezvous
 from launch.run_config import RunConfig
 from launch.run_data import RunData, check_data
 from launch.watchdog import Watchdog
-from pretrain.checkpoint import Checkpoint, newest_complete
+from pretrain.checkpoint import COMPLETE, Checkpoint
 from pretrain.health import Verdict, last_healthy
 from pretrain.models import Backbone
 
@@ -34,34 +37,55 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def work(config: RunConfig, stop: StopRequest) -> int:
-    """Train as one rank of a prepared run; returns the exit code."""
+def work(config: RunConfig, stop: StopRequest, prepare: Callable[[], None] = lambda: None) -> int:
+    """Train as one rank of a run; returns the exit code.
+
+    Args:
+        config: The run.
+        stop: Whether a signal asked for a stop.
+        prepare: Done by the first rank when all have met; what it refuses is refused on all.
+    """
     place = rendezvous()
     watchdog = Watchdog(config.run, place.rank, place.world_size, config.guard)
     # Imported late: DeepSpeed takes seconds, and a bad configuration should be told at once.
-    from launch.admission import RefusalError, admitted, end_start
+    from pretrain.checkpoint.group import GroupRanks
     from pretrain.engine import join_process_group, leave_process_group
 
     try:
         join_process_group(config.guard.collective_minutes)
-        with admitted(config) as admission:
+        code = _work_together(config, stop, prepare, watchdog)
+        # The first rank does more at the end, and who leaves before it has it killed.
+        with watchdog.doing("the end, where all ranks meet"):
+            GroupRanks().gather(None)
+        hold_up_signals()
+        return code
+    finally:
+        leave_process_group()
+        watchdog.close()
+
+
+def _work_together(
+    config: RunConfig, stop: StopRequest, prepare: Callable[[], None], watchdog: Watchdog
+) -> int:
+    from launch.admission import RefusalError, admitted, end_start
+
+    first = int(os.environ["RANK"]) == 0
+    try:
+        with admitted(config, prepare) as admission:
             if admission.finished:
                 return 0
-            end = end_start if place.rank == 0 else lambda run, code: None
+            end = end_start if first else lambda run, code: None
             try:
                 code = _train(config, admission.checkpoint, stop, watchdog)
-            except ValueError:
+            except USER_ERRORS:
                 end(config.run, EXIT_REFUSED)
                 raise
             end(config.run, code)
             return code
     except RefusalError as refusal:
-        if place.rank == 0:
+        if first:
             print(f"triptych: {refusal}", file=sys.stderr)
         return refusal.code
-    finally:
-        leave_process_group()
-        watchdog.close()
 
 
 def _train(
@@ -71,7 +95,7 @@ def _train(
     from pretrain.step import NonFiniteLossError
     from pretrain.trainer import train
 
-    training = Training(config.pretrain, config.run, checkpoint)
+    training = Training(config.pretrain, config.run, checkpoint, watchdog.alive)
     first = training.rank == 0
     try:
         data = _checked_data(config, training)
@@ -79,12 +103,13 @@ def _train(
             data.write(config.run)
         run = _watched(training.run(evaluate_hook(config)), watchdog)
         watchdog.training(training.progress.step)
-        progress = train(
-            run,
-            training.progress,
-            on_checkpoint=checkpoint_hook(config) if first else lambda folder: None,
-            should_stop=lambda: stop() or training.health.asks_to_stop(),
-        )
+        with checkpoint_hook(config) as on_checkpoint:
+            progress = train(
+                run,
+                training.progress,
+                on_checkpoint=on_checkpoint,
+                should_stop=lambda: stop() or training.health.asks_to_stop(),
+            )
     except NonFiniteLossError:
         if first:
             print(not_finite_message(config), file=sys.stderr)
@@ -95,7 +120,12 @@ def _train(
         if first:
             print(collapse_message(config.run, training.health.verdict), file=sys.stderr)
         return EXIT_COLLAPSED
-    return 0 if progress.step >= config.pretrain.total_steps else EXIT_REQUEUE
+    if progress.step >= config.pretrain.total_steps:
+        return 0
+    if first:
+        where = f"{config.run}: saved at step {progress.step}"
+        print(f"triptych: {where}; --resume goes on from there", file=sys.stderr)
+    return EXIT_REQUEUE
 
 
 def _checked_data(config: RunConfig, training: "Training") -> RunData:
@@ -133,24 +163,29 @@ def _watched(run: "Run", watchdog: Watchdog) -> "Run":
 
 def not_finite_message(config: RunConfig) -> str:
     """What stopped the run, and where it is still good."""
-    good = newest_complete(config.run)
+    markers = (config.run / "checkpoints").glob(f"step-????????/{COMPLETE}")
+    good = max((marker.parent for marker in markers), default="none was written yet")
     return (
         f"triptych: {config.run}: stopped, {config.pretrain.max_skipped_in_a_row} batches in a row "
         "had a loss or gradient that is not finite (pretrain.max_skipped_in_a_row); the log names "
         "ranks, terms and samples. No weight was changed by them. The last good checkpoint: "
-        f"{good.folder if good else 'none was written yet'}. A lower pretrain.optim.learning_rate "
+        f"{good}. A lower pretrain.optim.learning_rate "
         "(--resume --allow-drift pretrain.optim) or fp32 may help; bad samples are best taken out"
     )
 
 
 def collapse_message(run: Path, verdict: Verdict) -> str:
     """What stopped the run, and where to go on from."""
-    healthy = last_healthy(list((run / "checkpoints").glob("step-????????")))
-    advice = (
-        f"The last healthy checkpoint: {healthy}"
-        if healthy
-        else "No checkpoint of this run was written while it was healthy."
-    )
+    folders = sorted((run / "checkpoints").glob("step-????????"))
+    advice = "No checkpoint of this run was written while it was healthy."
+    if (healthy := last_healthy(folders)) is not None:
+        newer = ", ".join(folder.name for folder in folders if folder.name > healthy.name)
+        advice = f"The last healthy checkpoint: {healthy}"
+        if newer:
+            advice += (
+                f"\n--resume takes the newest: to go on from the healthy one, first move {newer} "
+                f"out of {run / 'checkpoints'}"
+            )
     findings = "\n".join(f"  - {sentence}" for sentence in verdict.sentences())
     return f"{run}: stopped at step {verdict.step}, the run has collapsed.\n{findings}\n{advice}"
 
@@ -165,8 +200,14 @@ def evaluate_hook(config: RunConfig) -> Callable[[Backbone], Mapping[str, float]
     return OnlineKnn(load_task(config.online_knn))
 
 
-def checkpoint_hook(config: RunConfig) -> Callable[[Path], None]:
-    """What happens after a checkpoint: a probe job per task on a cluster, else nothing."""
-    if config.cluster != "slurm" or not config.probe_tasks:
-        return lambda folder: None
-    return ProbeOnCheckpoint(config.probe_tasks, config.slurm)
+@contextmanager
+def checkpoint_hook(config: RunConfig) -> Iterator[Callable[[Path], None]]:
+    """What the first rank does after a checkpoint: a probe job per task on a cluster, else nothing.
+
+    At the end all jobs are submitted.
+    """
+    if config.cluster != "slurm" or not config.probe_tasks or int(os.environ["RANK"]) != 0:
+        yield lambda folder: None
+    else:
+        with closing(ProbeOnCheckpoint(config.probe_tasks, config.slurm)) as hook:
+            yield hook

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from data_sharding.durable import write_durably
 from data_sharding.stats import CorpusStats
 from data_sharding.stream.source import open_stream
 from launch.cluster import ClusterConfig
@@ -49,7 +50,7 @@ class RunConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
 
     allow_drift: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """An option that a resumed run may change although it decides the weights, such as
+    """An option that this resume may change although it decides the weights, such as
     `pretrain.total_steps`; `pretrain.optim` names a whole part. May be given several times."""
 
     def __post_init__(self) -> None:
@@ -94,9 +95,7 @@ def save_run_config(config: RunConfig) -> None:
     """Write ``config.json`` into the run folder, whole or not at all."""
     config.run.mkdir(parents=True, exist_ok=True)
     path = config.run / "config.json"
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(config_to_json(config), indent=2) + "\n")
-    temporary.replace(path)
+    write_durably(path, (json.dumps(config_to_json(config), indent=2) + "\n").encode())
 
 
 def load_run_config(path: Path) -> RunConfig:
@@ -131,10 +130,12 @@ def check_run(config: RunConfig, resume: bool, fresh: bool = False) -> None:
 
     Raises:
         ShardError: the shards are none, or without their statistics.
-        ValueError: the folder holds a run and neither ``resume`` nor ``fresh`` is true; or
-            ``resume`` is true and there is nothing to resume, or what decides the weights has
-            changed.
+        ValueError: the folder holds a run and neither ``resume`` nor ``fresh`` is true, or both
+            are; or ``resume`` is true and there is nothing to resume, or what decides the weights
+            has changed.
     """
+    if resume and fresh:
+        raise ValueError("--resume goes on and --fresh begins anew: give one of them")
     config.pretrain.check_ranks(config.world_size)
     open_stream(config.pretrain.data.shards, config.pretrain.data.split)
     stats = CorpusStats.load(config.pretrain.data.stats_folder)

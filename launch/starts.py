@@ -9,15 +9,14 @@ import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from data_sharding.durable import write_durably
 from launch.preemption import EXIT_REFUSED, EXIT_REQUEUE
+from pretrain.checkpoint import library_versions
 
 STARTS_FILE = "starts.jsonl"
-LIBRARIES = ("triptych", "torch", "deepspeed")
 NO_FAILURES = (0, EXIT_REFUSED, EXIT_REQUEUE)
 """Exit codes of starts that do not count towards a crash loop."""
 
@@ -42,9 +41,7 @@ class Start:
     from_step: int
     ranks: int
     drift: Mapping[str, str]
-    versions: Mapping[str, str] = field(
-        default_factory=lambda: {name: version(name) for name in LIBRARIES}
-    )
+    versions: Mapping[str, str] = field(default_factory=library_versions)
     at: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"))
     host: str = field(default_factory=socket.gethostname)
     job: str | None = field(default_factory=lambda: os.environ.get("SLURM_JOB_ID"))

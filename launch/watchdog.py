@@ -7,22 +7,38 @@ rank says what it is at; into the other faulthandler writes the stacks of its th
 
 import ctypes
 import faulthandler
+import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from launch.guard_config import GuardConfig
+from launch.guard_config import VISIBLE_SECONDS, GuardConfig
 from launch.preemption import EXIT_STALLED
 
 SIGN_BYTES = 256
+
+START_VARIABLE = "TRIPTYCH_START"
+"""What the local launcher names a start by, in the environment of its ranks."""
+
+START_VARIABLES = (
+    START_VARIABLE,
+    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_RESTART_COUNT",
+    "SLURM_JOB_ID",
+    "SLURM_RESTART_COUNT",
+    "SLURM_STEP_ID",
+    "MASTER_PORT",
+)
+"""What the ranks of one start have in common, and no other start has."""
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -72,6 +88,9 @@ class Watched:
     folder: str
     """Where all ranks of this start report a stall; made when there is one."""
 
+    slack_seconds: float = 2 * VISIBLE_SECONDS
+    """How long past its patience a rank may live while its stall is being reported."""
+
 
 class Watchdog:
     """A rank's own side.
@@ -97,7 +116,7 @@ class Watchdog:
             host=socket.gethostname(),
             signs=self._signs,
             stacks=stacks,
-            folder=str(stall_folder(run)),
+            folder=str(stall_folder(run, os.environ)),
         )
         # It ends with this process, when its input does.
         self._watcher = subprocess.Popen(
@@ -127,6 +146,10 @@ class Watchdog:
 
         return watched
 
+    def alive(self) -> None:
+        """Say that what goes on takes long and is not stuck."""
+        self._say(self._sign.doing)
+
     def step_done(self, step: int) -> None:
         """Say that a step was done."""
         self._say("between steps", step=step, patience_seconds=self._config.watchdog_minutes * 60)
@@ -150,10 +173,13 @@ class Watchdog:
         os.pwrite(self._signs, self._sign.to_bytes(), 0)
 
 
-def stall_folder(run: Path) -> Path:
-    """Where the ranks of a start report a stall: the next that is free, the same for all."""
-    stalls = run / "stalls"
-    return stalls / f"stall-{len(list(stalls.glob('stall-*'))):04d}"
+def stall_folder(run: Path, environ: Mapping[str, str]) -> Path:
+    """Where the ranks of a start report a stall: the same for all, and no other start's."""
+    common = json.dumps([environ.get(name) for name in START_VARIABLES])
+    name = f"stall-{hashlib.sha256(common.encode()).hexdigest()[:12]}"
+    # A start by hand may have all in common with one before it.
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(run / "stalls" / n for n in names if not (run / "stalls" / n).exists())
 
 
 def _let_signal_exit(number: int) -> None:

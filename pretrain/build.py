@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_sharding.decode import DecodeConfig, Decoder
 from data_sharding.logmel import LogMel
@@ -21,8 +21,7 @@ from pretrain.engine import Engine, EngineSettings
 from pretrain.health import GradientProbe, HealthMonitor, WatchedRun, load_looks, save_verdict
 from pretrain.metrics import HEALTH_FILE, Journal, Sinks
 from pretrain.models import Backbone
-from pretrain.networks import build_networks, build_objective
-from pretrain.objectives import Networks
+from pretrain.networks import build_cohorts, build_networks, build_objective, checkpoint_bytes
 from pretrain.optim import build_optimizer
 from pretrain.pace import Pace
 from pretrain.step import StepReport, StepSettings, TrainStep
@@ -35,15 +34,6 @@ Evaluate = Callable[[Backbone], Mapping[str, float]]
 """Scores of the target's backbone by name, such as ``knn/image``."""
 
 
-def checkpoint_bytes(networks: Networks) -> int:
-    """About a checkpoint's size: masters and two moments, the target's masters and backbone."""
-    online, target = (
-        sum(parameter.numel() for parameter in network.parameters())
-        for network in (networks.online, networks.target)
-    )
-    return 4 * (3 * online + 2 * target)
-
-
 class Training:
     """The wired objects of one rank, and the way to save and restore them.
 
@@ -53,13 +43,18 @@ class Training:
         config: The run's configuration.
         folder: The run folder, shared by the ranks.
         resume_from: A checkpoint of this run, of any number of ranks and ZeRO stage, or None.
+        alive: Called again and again while training waits for a slow disk.
 
     Raises:
         ValueError: the shards, the batch or the checkpoint do not fit.
     """
 
     def __init__(
-        self, config: PretrainConfig, folder: Path, resume_from: Checkpoint | None
+        self,
+        config: PretrainConfig,
+        folder: Path,
+        resume_from: Checkpoint | None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -71,7 +66,10 @@ class Training:
         world_size = torch.distributed.get_world_size()
         config.check_ranks(world_size)
         torch.manual_seed(config.seed)
-        self._objective = build_objective(config)
+        cohorts = build_cohorts(config)
+        self._objective = build_objective(config, cohorts)
+        asks_neighbours = cohorts is not None and cohorts.neighbours is not None
+        self._waits_in_forward = asks_neighbours or config.zero_stage == 3
         networks = build_networks(
             config,
             self._objective,
@@ -80,7 +78,7 @@ class Training:
         )
         self._micro = config.batch.micro_for(world_size)
         self._writer = CheckpointWriter(
-            folder, GroupRanks(), config.checkpoint, checkpoint_bytes(networks)
+            folder, GroupRanks(), config.checkpoint, checkpoint_bytes(networks), alive
         )
         self._engine = Engine(
             networks.online,
@@ -134,6 +132,7 @@ class Training:
                 total_steps=config.total_steps,
                 micro_samples=self._micro,
                 optim=config.optim,
+                waits_in_forward=self._waits_in_forward,
             ),
         )
         self._pace = Pace(
@@ -156,7 +155,10 @@ class Training:
 
     def save(self, progress: Progress) -> None:
         """Begin a checkpoint. Collective."""
-        parts: list[Part] = [self._engine.snapshot, self.target.snapshot, self._snapshot_shared]
+        masters = self.target.masters_on_first()
+        parts: list[Part] = [self._engine.snapshot, self.target.snapshot]
+        if masters is not None:
+            parts.append(lambda: self._snapshot_shared(masters))
         self._writer.save(progress, parts)
 
     def saved(self, wait: bool) -> list[Path]:
@@ -179,11 +181,8 @@ class Training:
         if self._journal is not None:
             self._journal.close()
 
-    def _snapshot_shared(self) -> Write:
-        """What one rank writes for all: the target's backbone, the configuration. Collective."""
-        masters = self.target.masters_on_first()
-        if masters is None:
-            return lambda folder: None
+    def _snapshot_shared(self, masters: Mapping[str, Tensor]) -> Write:
+        """What one rank writes for all: the target's backbone, the configuration."""
         backbone = self.target.network.backbone
         assert isinstance(backbone, Backbone)
         with self.target.float32_weights(masters):

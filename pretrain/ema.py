@@ -12,9 +12,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pretrain.fragment_files import FragmentReader, Write, entries, snapshot, whole_entries
+from pretrain.fragment_files import FragmentReader, entries, snapshot, whole_entries
 from pretrain.fragments import Fragment, Gather, whole
 from pretrain.kernels import ema_update_
+from pretrain.parts import Write
 from pretrain.schedules import ema_tau, preset_tau
 
 STATE_FOLDER = "target"
@@ -82,6 +83,7 @@ class Target:
         self.masters = whole(followed.items())
         """This rank's stretches of the weights that move."""
         self._gather: Gather | None = None
+        self._places: list[Tensor] | None = None
         if shared_out is not None:
             self.masters = [_stretch(followed, f) for f in shared_out if f.name in followed]
             sizes = {name: parameter.numel() for name, parameter in followed.items()}
@@ -124,16 +126,17 @@ class Target:
         Collective where the ranks share the masters out.
         """
         found = self._own_masters()
-        if self._gather is not None:
-            self._gather.to_all(self._filled(self._gather), found)
+        if self._gather is not None and self._mixed:
+            self._gather.to_all(self._filled(self._gather), self._gather.places(found))
         return found
 
     def masters_on_first(self) -> dict[str, Tensor] | None:
         """`full_masters` on the first rank, None on the others. Collective like it."""
         first = not dist.is_initialized() or dist.get_rank() == 0
         found = self._own_masters() if first else {}
-        if self._gather is not None:
-            self._gather.to_first(self._filled(self._gather), found)
+        if self._gather is not None and self._mixed:
+            places = self._gather.places(found) if first else []
+            self._gather.to_first(self._filled(self._gather), places)
         return found if first else None
 
     @contextmanager
@@ -201,10 +204,16 @@ class Target:
         some = next(iter(self._followed.values()))
         buffer, places = self._gather.outgoing(some.dtype, some.device)
         yield places
-        self._gather.to_all(buffer, self._followed)
+        if self._places is None:
+            self._places = self._gather.places(self._followed)
+        self._gather.to_all(buffer, self._places)
 
     def _own_masters(self) -> dict[str, Tensor]:
         """Masters by name as this rank has them, with room for those that are shared out."""
+        if not self._mixed:  # the network has all of them
+            return {name: parameter.detach() for name, parameter in self._followed.items()} | (
+                self._frozen
+            )
         if self._gather is not None:
             rooms = {n: torch.empty_like(p, dtype=torch.float32) for n, p in self._followed.items()}
             return rooms | self._frozen

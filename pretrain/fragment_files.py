@@ -7,7 +7,7 @@ the writer keeps. No pickles; a reader needs neither the number of ranks nor how
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -15,9 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pretrain.fragments import Fragment
-
-Write = Callable[[Path], None]
-"""Writes into a checkpoint's folder what was copied earlier; may run in another thread."""
+from pretrain.parts import Write
 
 
 def entries(kind: str, fragments: Iterable[Fragment]) -> dict[str, Tensor]:
@@ -78,10 +76,7 @@ class FragmentReader:
             for key in file.keys():  # noqa: SIM118 - it is no mapping
                 kind, start, name = key.split("/", 2)
                 self._pieces.setdefault((kind, name), []).append((int(start), file, key))
-
-    def kinds(self) -> set[str]:
-        """Kinds of entries."""
-        return {kind for kind, _ in self._pieces}
+        self.kinds = {kind for kind, _ in self._pieces}
 
     def has(self, kind: str, name: str) -> bool:
         """Whether there is an entry of this kind and name."""

@@ -58,6 +58,7 @@ class Gather:
         self._pieces = [_with_offsets(layout) for layout in layouts]
         self._mine = self._pieces[dist.get_rank()]
         self._numel = max(sum(piece.numel for piece in pieces) for pieces in self._pieces)
+        self._cuts = [cut for pieces in self._pieces for cut in _cuts(pieces, self._numel)]
         _check_cover([piece for pieces in self._pieces for piece in pieces], shapes)
 
     def outgoing(
@@ -67,32 +68,44 @@ class Gather:
         buffer = torch.zeros(self._numel, dtype=dtype, device=device)
         return buffer, [buffer[p.offset : p.offset + p.numel] for p in self._mine]
 
-    def to_all(self, buffer: Float[Tensor, " sent"], into: Mapping[str, Tensor]) -> None:
-        """Write every rank's filled buffer into whole parameters, on each rank. Collective."""
+    def places(self, into: Mapping[str, Tensor]) -> list[Tensor]:
+        """Where the ranks' fragments belong in whole parameters, which share their memory."""
+        return [
+            into[p.name].detach().view(-1)[p.start : p.start + p.numel]
+            for pieces in self._pieces
+            for p in pieces
+        ]
+
+    def to_all(self, buffer: Float[Tensor, " sent"], places: Sequence[Tensor]) -> None:
+        """Write every rank's filled buffer into `places`, on each rank. Collective."""
         rows = buffer.new_empty(len(self._pieces) * self._numel)
         dist.all_gather_into_tensor(rows, buffer)
-        self._deliver(rows.view(len(self._pieces), self._numel), into)
+        self._deliver(rows, places)
 
-    def to_first(self, buffer: Float[Tensor, " sent"], into: Mapping[str, Tensor]) -> None:
-        """`to_all`, on the first rank alone; ``into`` is not looked at elsewhere. Collective."""
+    def to_first(self, buffer: Float[Tensor, " sent"], places: Sequence[Tensor]) -> None:
+        """`to_all`, on the first rank alone; ``places`` is not looked at elsewhere. Collective."""
         rows = buffer.new_empty(len(self._pieces), self._numel) if dist.get_rank() == 0 else None
         dist.gather(buffer, None if rows is None else list(rows))
         if rows is not None:
-            self._deliver(rows, into)
+            self._deliver(rows.view(-1), places)
 
-    def _deliver(self, rows: Float[Tensor, "rank sent"], into: Mapping[str, Tensor]) -> None:
-        places, values = [], []
-        for row, pieces in zip(rows, self._pieces, strict=True):
-            for p in pieces:
-                places.append(into[p.name].detach().view(-1)[p.start : p.start + p.numel])
-                values.append(row[p.offset : p.offset + p.numel])
+    def _deliver(self, rows: Float[Tensor, " all_sent"], places: Sequence[Tensor]) -> None:
+        # One call for all views: ranks times parameters of them are made at each step.
+        stretches = zip(rows.split([numel for numel, _ in self._cuts]), self._cuts, strict=True)
+        values = [stretch for stretch, (_, is_padding) in stretches if not is_padding]
         # torch has no public name for it; its own optimizers use it.
-        torch._foreach_copy_(places, values)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_copy_(list(places), values)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _with_offsets(layout: Sequence[tuple[str, int, int]]) -> list[_Piece]:
     offsets = accumulate((numel for _, _, numel in layout), initial=0)
     return [_Piece(*entry, offset) for entry, offset in zip(layout, offsets, strict=False)]
+
+
+def _cuts(pieces: Sequence[_Piece], sent: int) -> list[tuple[int, bool]]:
+    """Entries of each piece, then of the padding after them, and whether it is padding."""
+    padding = sent - sum(piece.numel for piece in pieces)
+    return [*((piece.numel, False) for piece in pieces), (padding, True)]
 
 
 def _check_cover(pieces: Sequence[_Piece], shapes: Mapping[str, int]) -> None:

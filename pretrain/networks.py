@@ -10,10 +10,15 @@ from pretrain.models.warm_start import freeze, warm_start
 from pretrain.objectives import Adversarial, Autoencoder, Byol, Networks, Objective
 
 
-def build_objective(config: PretrainConfig) -> Objective:
-    """What ``config.objective`` names. Collective."""
+def build_objective(config: PretrainConfig, cohorts: Cohorts | None) -> Objective:
+    """What ``config.objective`` names.
+
+    Args:
+        config: The run's configuration.
+        cohorts: From `build_cohorts`.
+    """
     objectives: dict[str, Callable[[], Objective]] = {
-        "byol": lambda: Byol(config.byol, build_cohorts(config)),
+        "byol": lambda: Byol(config.byol, cohorts),
         "autoencoder": lambda: Autoencoder(config.autoencoder),
         "adversarial": lambda: Adversarial(config.adversarial),
     }
@@ -22,7 +27,7 @@ def build_objective(config: PretrainConfig) -> Objective:
 
 def build_cohorts(config: PretrainConfig) -> Cohorts | None:
     """Which samples share batch statistics in the heads, if any do. Collective."""
-    if config.byol.heads.norm == "layer":
+    if config.objective != "byol" or config.byol.heads.norm == "layer":
         return None
     samples = config.byol.heads.cohort_samples(config.batch.global_samples)
     return Cohorts.over_ranks(samples, config.batch.micro_for(torch.distributed.get_world_size()))
@@ -51,3 +56,12 @@ def build_networks(
         assert isinstance(target, Backbone)
         target.compile_encoders()
     return networks
+
+
+def checkpoint_bytes(networks: Networks) -> int:
+    """About a checkpoint's size: masters and two moments, the target's masters and backbone."""
+    online, target = (
+        sum(parameter.numel() for parameter in network.parameters())
+        for network in (networks.online, networks.target)
+    )
+    return 4 * (3 * online + 2 * target)

@@ -2,8 +2,8 @@
 
 A step ends for all ranks when the slowest is done, so its duration tells nobody apart. What does is
 the time before ranks first wait for each other: for the batch, its views, and the forward passes.
-A rank whose backward pass alone is slow is not seen; batch norm in the heads, an exchange inside
-the forward pass, levels the ranks a little.
+Where these wait too (at ZeRO stage 3, and for cohorts that lie over ranks) they do not count. A
+rank whose backward pass alone is slow is not seen.
 """
 
 from collections.abc import Callable, Sequence

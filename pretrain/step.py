@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from pretrain.engine import Engine
 from pretrain.health.signals import rows_with
 from pretrain.models import Views
 from pretrain.objectives import LossReport, Objective
+from pretrain.objectives.base import FUSED
 from pretrain.optim import (
     OptimConfig,
     learning_rate,
@@ -39,6 +40,8 @@ class StepSettings:
     total_steps: int
     micro_samples: int
     optim: OptimConfig
+    waits_in_forward: bool = False
+    """Whether a forward pass waits for other ranks: for batch statistics, or for their weights."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,8 @@ class TrainStep:
             part = views.rows(start, start + micro)
             report = self._engine.forward(part, self._target.network(part), scales, weights)
             finite = bool(report.by_term.isfinite().all())  # waits for the device
-            self._busy += time.monotonic() - began
+            if not self._settings.waits_in_forward:
+                self._busy += time.monotonic() - began
             self._engine.backward(report.loss if finite else report.loss * math.nan)
             applied = self._engine.step()
             reports.append(report)
@@ -208,6 +212,11 @@ class TrainStep:
         starts = range(0, len(batch), micro)
         found = []
         for start, report in zip(starts, reports, strict=True):
+            found += self._bad_features(batch.keys[start : start + micro], views, start, report)
+        if not self._engine.agree(not found):
+            # Others' rows spoil losses too, where they share batch statistics: they are not asked.
+            return self._told(found)
+        for start, report in zip(starts, reports, strict=True):
             values = zip(self._objective.terms, report.by_term.tolist(), strict=True)
             if bad := [name for name, value in values if not math.isfinite(value)]:
                 found.append(f"loss {', '.join(bad)} not finite in {self._span(batch, start)}")
@@ -222,9 +231,31 @@ class TrainStep:
                     found.append(f"gradient of {where} not finite")
             if self._engine.agree(not found):
                 return "the gradient of the whole batch overflows"
+        return self._told(found)
+
+    def _told(self, found: Sequence[str]) -> str:
         if not found:
             return "another rank met what is not finite; see its message"
         return f"rank {self._engine.rank}: {'; '.join(found)}"
+
+    @staticmethod
+    def _bad_features(
+        keys: Sequence[str], views: Views, start: int, report: LossReport
+    ) -> list[str]:
+        """Which samples have features that are not finite, by source."""
+        present = views.present[start : start + len(keys)]
+        found = []
+        for source, rows in report.stages.get("encoder", {}).items():
+            if source == FUSED and found:
+                continue  # by one of its parts
+            bad = ~rows.isfinite().flatten(2).all(2).all(0).cpu()
+            bad &= rows_with(source, present).cpu()
+            if names := [key for key, is_bad in zip(keys, bad.tolist(), strict=True) if is_bad]:
+                more = f" and {len(names) - 5} more" if names[5:] else ""
+                found.append(
+                    f"{source} features not finite in samples {', '.join(names[:5])}{more}"
+                )
+        return found
 
     def _span(self, batch: TripleBatch, start: int) -> str:
         keys = batch.keys[start : start + self._settings.micro_samples]

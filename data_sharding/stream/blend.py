@@ -138,8 +138,8 @@ class BlendOrder:
     """Which samples of several sets make up each global batch; one set alone is a blend too.
 
     Each set has a `LaneOrder` of its own, which goes on where its samples of the batches before
-    ended. A batch is laid out set by set, each in lane-major order, and cut in equal pieces for
-    the ranks. The global batch is a constant of the stream.
+    ended. A batch is laid out set by set, each in lane-major order, and dealt out to the ranks a
+    micro-batch at a time. The global batch is a constant of the stream.
 
     Args:
         sets: Number of samples in each shard of each set.

@@ -156,8 +156,9 @@ class LaneOrder:
     def batch(self, step: int, part: Slice) -> Draws:
         """One rank's share of global batch `step`.
 
-        The batch's slots in lane-major order are dealt out to the ranks in equal pieces, so a rank
-        reads few lanes and the global batch is the same for every number of ranks.
+        The batch's slots in lane-major order are dealt out to the ranks, a micro-batch to each in
+        turn, and the global batch is the same for every number of ranks. The larger the
+        micro-batch, the fewer lanes a rank reads.
 
         Raises:
             ValueError: The lanes do not divide the global batch.

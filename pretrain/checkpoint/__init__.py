@@ -14,11 +14,12 @@ from pretrain.checkpoint.record import (
     CheckpointError,
     Marker,
     Progress,
+    library_versions,
 )
 from pretrain.checkpoint.resume import resume_point, start_afresh
 from pretrain.checkpoint.retention import MIN_KEPT, remove_old
-from pretrain.checkpoint.share import Part, Write
 from pretrain.checkpoint.write import CheckpointConfig, CheckpointWriter
+from pretrain.parts import Part, Write
 
 __all__ = [
     "COMPLETE",
@@ -33,6 +34,7 @@ __all__ = [
     "Progress",
     "Ranks",
     "Write",
+    "library_versions",
     "newest_complete",
     "open_checkpoint",
     "remove_old",

@@ -30,14 +30,20 @@ def prepare(run: Path, step: int, expected_bytes: int) -> Path:
     if folder.exists():
         raise CheckpointError("a checkpoint of this step exists already")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if free_bytes(folder.parent) < expected_bytes:
-        raise CheckpointError("too little room on the disk")
+    if _free_bytes(folder.parent) < expected_bytes:
+        raise CheckpointError(f"too little room on the disk: {room(run, expected_bytes)}")
     temporary = folder.with_name(f"{folder.name}.tmp-{secrets.token_hex(4)}")
     temporary.mkdir()
     return temporary
 
 
-def free_bytes(folder: Path) -> int:
+def room(run: Path, expected_bytes: int) -> str:
+    """What a checkpoint needs and what is free, for people."""
+    needed, free = (f"{size / 1e6:.1f} MB" for size in (expected_bytes, _free_bytes(run)))
+    return f"about {needed} are needed and {free} are free there"
+
+
+def _free_bytes(folder: Path) -> int:
     """Room where a folder lies, or lay."""
     while not folder.exists():
         folder = folder.parent

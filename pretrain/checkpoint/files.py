@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,14 +48,23 @@ def files_of(folder: Path) -> dict[str, Path]:
 
     Raises:
         ValueError: a link, or something that is neither file nor folder.
+        OSError: a folder cannot be listed; `Path.rglob` would take it for an empty one.
     """
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(
+        Path(parent, name)
+        for parent, folders, files in os.walk(folder, onerror=_raise)
+        for name in (*folders, *files)
+    ):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ValueError(f"{path.relative_to(folder)} is no plain file")
         if path.is_file():
             found[path.relative_to(folder).as_posix()] = path
     return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def refuse_other_kinds(name: str) -> None:

@@ -57,4 +57,4 @@ def _has_ended(lease: Path, lease_hours: float) -> bool:
         return True  # written whole or not at all: this is no lease
     if age_hours > lease_hours:
         return True
-    return promised.is_file() and digest in promised.read_text(encoding="utf-8")
+    return promised.is_file() and digest.encode() in promised.read_bytes()

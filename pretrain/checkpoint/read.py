@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pretrain.checkpoint.files import FileSum, files_of, refuse_other_kinds
-from pretrain.checkpoint.ranks import OneRank, Ranks
+from pretrain.checkpoint.ranks import OneRank, Ranks, on_first
 from pretrain.checkpoint.record import (
     COMPLETE,
     Checkpoint,
     CheckpointError,
     Marker,
+    NotWholeError,
     checkpoints_folder,
     step_folders,
 )
@@ -27,7 +28,9 @@ def open_checkpoint(folder: Path, verify: bool = True) -> Checkpoint:
         verify: Compare every file with its sha256 too; its name and size always are.
 
     Raises:
-        CheckpointError: it is not whole; the first missing, strange or changed file is named.
+        CheckpointError: it is not whole, or of another format; the first missing, strange or
+            changed file is named.
+        OSError: it cannot be read now.
     """
     if checkpoints_folder(folder).is_dir():
         newest = newest_complete(folder)
@@ -44,7 +47,8 @@ def newest_complete(run: Path) -> Checkpoint | None:
         None where the run has none at all.
 
     Raises:
-        CheckpointError: there are some, and none is whole.
+        NotWholeError: there are some, and none is whole.
+        CheckpointError: one cannot be read, and may be whole.
     """
     return newest_together(run, OneRank())[0]
 
@@ -55,19 +59,20 @@ def newest_together(run: Path, ranks: Ranks) -> tuple[Checkpoint | None, list[Pa
     Each rank hashes a share of the files, and all come to the same answer.
 
     Raises:
-        CheckpointError: on every rank: there are checkpoints, and none is whole.
+        NotWholeError: on every rank: there are checkpoints, and none is whole.
+        CheckpointError: on every rank: one cannot be read, and may be whole.
     """
     broken: list[Path] = []
     # One rank's list for all: a shared file system may show another to each.
-    for folder in ranks.gather(step_folders(run)[::-1])[0]:
+    for folder in on_first(ranks, lambda: step_folders(run)[::-1]):
         try:
             return _read_together(folder, ranks), broken
-        except CheckpointError as error:
+        except NotWholeError as error:
             broken.append(folder)
             if ranks.rank == 0:
                 logger.warning("passed over: %s", error)
     if broken:
-        raise CheckpointError(
+        raise NotWholeError(
             f"{run}: none of its {len(broken)} checkpoints is whole, see the log for each; bring "
             "one back from a copy, or give --fresh instead of --resume to begin at step 0"
         )
@@ -79,13 +84,18 @@ def _read_together(folder: Path, ranks: Ranks) -> Checkpoint:
     checkpoint, problem = None, None
     try:
         checkpoint = _read(folder, slice(ranks.rank, None, ranks.world_size))
-    except (CheckpointError, OSError) as error:
-        problem = str(error)
+    except CheckpointError as error:
+        problem = error
+    except OSError as error:
+        problem = CheckpointError(
+            f"{folder}: rank {ranks.rank} cannot read it now, so it may be whole: {error}; start "
+            "again when it can be read, or rename the folder to go on from an older one"
+        )
     answers = ranks.gather((checkpoint and checkpoint.digest, problem))
-    for _, told in answers:
-        if told is not None:
-            raise CheckpointError(told)
-    if len(set(answers)) > 1:
+    if problems := [told for _, told in answers if told is not None]:
+        # What one rank has proven holds for all.
+        raise max(problems, key=lambda told: isinstance(told, NotWholeError))
+    if len({digest for digest, _ in answers}) > 1:
         raise CheckpointError(f"{folder}: ranks see different files; is it a shared folder?")
     assert checkpoint is not None
     return checkpoint
@@ -100,17 +110,17 @@ def _read(folder: Path, hashed: slice) -> Checkpoint:
     """
     path = folder / COMPLETE
     if not path.is_file():
-        raise CheckpointError(f"{folder}: no {COMPLETE} file, so this is no whole checkpoint")
+        raise NotWholeError(f"{folder}: no {COMPLETE} file, so this is no whole checkpoint")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path}: unreadable: {error}") from error
+        raise NotWholeError(f"{path}: unreadable: {error}") from error
     marker = Marker.from_text(text, path)
     _compare(folder, marker.files)
     largest_first = sorted(marker.files, key=lambda name: (-marker.files[name].size_bytes, name))
     for name in largest_first[hashed]:
         if FileSum.of(folder / name) != marker.files[name]:
-            raise CheckpointError(f"{folder}: {name} differs from what was written (sha256)")
+            raise NotWholeError(f"{folder}: {name} differs from what was written (sha256)")
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Checkpoint(folder, marker.progress, marker.world_size, digest, marker.versions)
 
@@ -123,11 +133,11 @@ def _compare(folder: Path, expected: Mapping[str, FileSum]) -> None:
         for name in found:
             refuse_other_kinds(name)
     except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}") from error
+        raise NotWholeError(f"{folder}: {error}") from error
     for name in sorted(expected.keys() ^ found.keys()):
         problem = "is missing" if name in expected else "does not belong to it"
-        raise CheckpointError(f"{folder}: {name} {problem}")
+        raise NotWholeError(f"{folder}: {name} {problem}")
     for name, path in found.items():
         size, written = path.stat().st_size, expected[name].size_bytes
         if size != written:
-            raise CheckpointError(f"{folder}: {name} has {size} bytes, {written} were written")
+            raise NotWholeError(f"{folder}: {name} has {size} bytes, {written} were written")

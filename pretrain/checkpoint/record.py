@@ -20,7 +20,11 @@ LIBRARIES = ("triptych", "torch", "deepspeed", "safetensors")
 
 
 class CheckpointError(Exception):
-    """A folder is no whole checkpoint, or one could not be written."""
+    """A checkpoint could not be read, or could not be written."""
+
+
+class NotWholeError(CheckpointError):
+    """A folder was read and is not what was written: something is missing, or differs."""
 
 
 @dataclass(frozen=True)
@@ -99,24 +103,21 @@ class Marker:
             "versions": dict(self.versions),
             "files": {name: found.to_json() for name, found in sorted(self.files.items())},
         }
-        digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        return json.dumps(content | {"sha256": digest}, indent=1) + "\n"
+        return json.dumps(content | {"sha256": _sum_of(content)}, indent=1) + "\n"
 
     @classmethod
     def from_text(cls, text: str, where: Path) -> "Marker":
         """What `to_text` wrote.
 
         Raises:
-            CheckpointError: it is something else, of another format, or changed since, be it by
-                one bit; ``where`` is named.
+            NotWholeError: it is something else, or changed since, be it by one bit; ``where`` is
+                named.
+            CheckpointError: it is of another format.
         """
         try:
             content = json.loads(text)
             if content["format_version"] != FORMAT_VERSION:
-                raise CheckpointError(
-                    f"{where}: format {content['format_version']!r}, and this version of triptych "
-                    f"reads format {FORMAT_VERSION}"
-                )
+                _refuse_other_format(content, where)
             marker = cls(
                 progress=Progress(**{f.name: int(content[f.name]) for f in fields(Progress)}),
                 world_size=int(content["world_size"]),
@@ -124,10 +125,24 @@ class Marker:
                 files={name: FileSum.from_json(found) for name, found in content["files"].items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{where}: unreadable: {error!r}") from error
+            raise NotWholeError(f"{where}: unreadable: {error!r}") from error
         if marker.to_text() != text:
-            raise CheckpointError(f"{where}: differs from what was written (sha256)")
+            raise NotWholeError(f"{where}: differs from what was written (sha256)")
         return marker
+
+
+def _sum_of(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _refuse_other_format(content: Mapping[str, Any], where: Path) -> None:
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    if content.get("sha256", _sum_of(rest)) != _sum_of(rest):  # format 1 had no sum
+        raise NotWholeError(f"{where}: differs from what was written (sha256)")
+    raise CheckpointError(
+        f"{where}: format {content['format_version']!r}, and this version of triptych reads format "
+        f"{FORMAT_VERSION}; go on with the version that wrote it, or move {where.parent.name} away"
+    )
 
 
 def library_versions() -> dict[str, str]:
@@ -146,5 +161,11 @@ def step_folder(run: Path, step: int) -> Path:
 
 
 def step_folders(run: Path) -> list[Path]:
-    """All that have a checkpoint's name, whole or not; the oldest first."""
-    return sorted(checkpoints_folder(run).glob("step-????????"))
+    """All that have a checkpoint's name, whole or not; the oldest first.
+
+    Raises:
+        OSError: they cannot be listed; `Path.glob` would find none.
+    """
+    folder = checkpoints_folder(run)
+    found = folder.iterdir() if folder.exists() else ()
+    return sorted(path for path in found if path.match("step-????????"))

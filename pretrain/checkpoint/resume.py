@@ -2,11 +2,12 @@
 
 import logging
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
-from pretrain.checkpoint.ranks import Ranks
+from pretrain.checkpoint.ranks import Ranks, on_first
 from pretrain.checkpoint.read import newest_complete, newest_together
-from pretrain.checkpoint.record import Checkpoint, CheckpointError, step_folders
+from pretrain.checkpoint.record import Checkpoint, CheckpointError, NotWholeError, step_folders
 from pretrain.checkpoint.retention import remove_unfinished
 
 logger = logging.getLogger(__name__)
@@ -22,14 +23,12 @@ def resume_point(run: Path, ranks: Ranks) -> Checkpoint | None:
         The same on every rank; None in a run without checkpoints.
 
     Raises:
-        CheckpointError: on every rank: there are checkpoints, and none is whole.
+        CheckpointError: on every rank: there are checkpoints, and none is whole; one cannot be
+            read, and may be whole; a broken one cannot be put aside.
     """
-    if ranks.rank == 0:
-        remove_unfinished(run)
+    on_first(ranks, lambda: remove_unfinished(run))
     checkpoint, broken = newest_together(run, ranks)
-    if ranks.rank == 0:
-        for folder in broken:
-            _put_aside(folder)
+    on_first(ranks, lambda: _put_aside(broken))
     return checkpoint
 
 
@@ -38,13 +37,12 @@ def start_afresh(run: Path) -> None:
 
     Raises:
         ValueError: it has a whole one.
+        CheckpointError: one cannot be read, and may be whole.
     """
     try:
         checkpoint = newest_complete(run)
-    except CheckpointError:
-        for folder in step_folders(run):
-            _put_aside(folder)
-        return
+    except NotWholeError:
+        return _put_aside(step_folders(run))
     if checkpoint is not None:
         raise ValueError(
             f"{checkpoint.folder} is whole: --resume goes on from it, and --run with another "
@@ -52,8 +50,15 @@ def start_afresh(run: Path) -> None:
         )
 
 
-def _put_aside(folder: Path) -> None:
-    """Give a broken checkpoint a name under which it is none; its files stay to be looked at."""
-    aside = folder.with_name(f"{folder.name}.rejected-{secrets.token_hex(4)}")
-    folder.rename(aside)
-    logger.warning("%s is now %s; remove it when you have looked at it", folder, aside.name)
+def _put_aside(broken: Sequence[Path]) -> None:
+    """Give broken checkpoints names under which they are none; their files stay to be looked at."""
+    for folder in broken:
+        aside = folder.with_name(f"{folder.name}.rejected-{secrets.token_hex(4)}")
+        try:
+            folder.rename(aside)
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder}: is not whole and cannot be renamed: {error}; remove it or rename it, "
+                "then start again"
+            ) from error
+        logger.warning("%s is now %s; remove it when you have looked at it", folder, aside.name)

@@ -41,12 +41,26 @@ def remove_old(run: Path, keep: int, lease_hours: float) -> None:
 
 
 def remove_unfinished(run: Path) -> None:
-    """Remove what a run that was killed while saving has left: it was never a checkpoint."""
+    """Remove what a run that was killed while saving has left: it was never a checkpoint.
+
+    What cannot be removed, as where somebody has a file of it open on NFS, stays: no reader takes
+    it for a checkpoint.
+    """
     for hint in checkpoints_folder(run).glob(f"{LATEST}.*"):
-        hint.unlink()
+        _remove(hint)
     for folder in checkpoints_folder(run).glob("step-????????.tmp-*"):
-        logger.warning("%s was never finished; removed", folder)
-        shutil.rmtree(folder)
+        logger.warning("%s was never finished; it is removed", folder)
+        _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        logger.warning("%s could not be removed: %s; remove it when you can", path, error)
 
 
 def _seems_whole(folder: Path) -> bool:

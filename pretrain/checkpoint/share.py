@@ -1,17 +1,12 @@
 """One rank's share of a checkpoint: written, checked, made durable, hashed. No collective."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_sharding.durable import sync_folder
 from pretrain.checkpoint.files import FileSum, files_of, refuse_non_finite, refuse_other_kinds
-
-Write = Callable[[Path], None]
-"""Writes its files into a folder, in another thread and without any collective."""
-
-Part = Callable[[], Write]
-"""Called on every rank between two steps: copies what training will change to host memory."""
+from pretrain.parts import Write
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ training in a collective, nothing is committed before the last rank has handed i
 and a rank that dies is noticed where it always is: in the next collective.
 """
 
+import errno
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -24,16 +26,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pretrain.checkpoint.commit import commit, free_bytes, prepare
-from pretrain.checkpoint.ranks import Ranks
+from pretrain.checkpoint.commit import commit, prepare, room
+from pretrain.checkpoint.ranks import Ranks, on_first
 from pretrain.checkpoint.record import CheckpointError, Progress, step_folder
 from pretrain.checkpoint.retention import remove_old
-from pretrain.checkpoint.share import Part, Receipt, Write, failed, write_share
+from pretrain.checkpoint.share import Receipt, failed, write_share
+from pretrain.parts import Part, Write
 
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
 """Between two questions whether all are done: no rank waits in one collective for a slow disk."""
+
+NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+"""How a failure for want of room is told, by Python and by safetensors alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +79,27 @@ class CheckpointWriter:
         ranks: Who writes.
         config: How.
         expected_bytes: About the size of a checkpoint, for the question whether there is room.
+        alive: Called every `WAIT_SECONDS` while training waits for a disk.
     """
 
     def __init__(
-        self, run: Path, ranks: Ranks, config: CheckpointConfig, expected_bytes: int = 0
+        self,
+        run: Path,
+        ranks: Ranks,
+        config: CheckpointConfig,
+        expected_bytes: int = 0,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
         self._ranks = ranks
         self._config = config
         self._expected_bytes = expected_bytes
+        self._alive = alive
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._flight: _Flight | None = None
         self._written: list[Path] = []
         self._failure: CheckpointError | None = None
+        self._said: CheckpointError | None = None
 
     def save(self, progress: Progress, parts: Sequence[Part]) -> None:
         """Begin a checkpoint; waits for the one before it. Collective.
@@ -99,12 +113,14 @@ class CheckpointWriter:
                 see `CheckpointConfig.on_failure`.
         """
         self._land()
+        self._go_on()
         self._failure = None
-        temporary, failure = self._ask_first(
-            lambda: prepare(self._run, progress.step, self._expected_bytes)
-        )
-        if temporary is None:
-            return self._fail(progress, failure)
+        try:
+            temporary = on_first(
+                self._ranks, lambda: prepare(self._run, progress.step, self._expected_bytes)
+            )
+        except CheckpointError as error:
+            return self._fail(progress, str(error))
         self._flight = _Flight(progress, temporary, self._begin(temporary, parts))
         if self._config.write == "blocking":
             self._land()
@@ -116,6 +132,7 @@ class CheckpointWriter:
             CheckpointError: on every rank: one could not be written.
         """
         self._try_to_commit()
+        self._go_on()
         written, self._written = self._written, []
         return written
 
@@ -148,6 +165,7 @@ class CheckpointWriter:
     def _land(self) -> None:
         while self._flight is not None:
             wait([self._flight.receipt], timeout=WAIT_SECONDS)
+            self._alive()
             self._try_to_commit()
 
     def _try_to_commit(self) -> None:
@@ -157,39 +175,44 @@ class CheckpointWriter:
         self._flight = None
         receipts = self._ranks.gather(flight.receipt.result())
         failures = [receipt.failure for receipt in receipts if receipt.failure is not None]
-        folder, failure = None, "; ".join(failures)
-        if not failures:
-            folder, failure = self._ask_first(
-                lambda: commit(self._run, flight.progress, flight.temporary, receipts)
+        try:
+            if failures:
+                raise CheckpointError("; ".join(failures))
+            folder = on_first(
+                self._ranks,
+                lambda: commit(self._run, flight.progress, flight.temporary, receipts),
             )
-        if folder is not None:
-            self._written.append(folder)
-            return
-        if self._ranks.rank == 0:
-            shutil.rmtree(flight.temporary, ignore_errors=True)
-        self._fail(flight.progress, failure)
+        except CheckpointError as error:
+            if self._ranks.rank == 0:
+                shutil.rmtree(flight.temporary, ignore_errors=True)
+            return self._fail(flight.progress, str(error))
+        self._written.append(folder)
 
-    def _ask_first(self, action: Callable[[], Path]) -> tuple[Path | None, str]:
-        """What the first rank's action gave, or why it failed; the same on all. Collective."""
-        answer: tuple[Path | None, str] = None, ""
-        if self._ranks.rank == 0:
-            try:
-                answer = action(), ""
-            except (CheckpointError, OSError, ValueError) as error:
-                answer = None, str(error)
-        return self._ranks.gather(answer)[0]
+    def _with_room(self, reason: str) -> str:
+        """The same reason, with how much is free where that is the matter. Collective."""
+        if not any(told in reason for told in NO_ROOM):
+            return reason
+        try:
+            told = on_first(self._ranks, lambda: room(self._run, self._expected_bytes))
+        except CheckpointError:
+            return reason  # the disk cannot even be asked; the reason is what counts
+        return f"{reason}; {told}"
 
     def _fail(self, progress: Progress, reason: str) -> None:
-        """Raise, or remember where training goes on. Collective: ranks may see other numbers."""
+        """Raise, or remember where training goes on. Collective."""
         folder = step_folder(self._run, progress.step)
-        free = self._ranks.gather(free_bytes(self._run))[0]
         self._failure = CheckpointError(
-            f"{folder}: not written: {reason}; older ones are as they were. About "
-            f"{_megabytes(self._expected_bytes)} are needed and {_megabytes(free)} are free there"
+            f"{folder}: not written: {self._with_room(reason)}; older ones are as they were"
         )
         if self._config.on_failure == "stop":
-            raise self._failure
-        if self._ranks.rank == 0:
+            raise self._failure from None
+
+    def _go_on(self) -> None:
+        """Say of a failure, once, that training goes on."""
+        if self._failure is self._said:
+            return
+        self._said = self._failure
+        if self._failure is not None and self._ranks.rank == 0:
             logger.error("%s. Training goes on", self._failure)
 
     def _remove_old(self, keep: int) -> None:
@@ -197,7 +220,5 @@ class CheckpointWriter:
             remove_old(self._run, keep, self._config.lease_hours)
         except OSError as error:
             logger.warning("old checkpoints of %s could not be removed: %s", self._run, error)
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB"
+        except Exception:  # nobody looks at this thread's result
+            logger.exception("old checkpoints of %s could not be removed", self._run)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from pretrain.engine import process_group  # noqa: F401 - decides what DeepSpeed finds at import
+from pretrain.engine import process_group  # decides what DeepSpeed finds at import
 
 # isort: split
 import deepspeed
@@ -19,8 +19,9 @@ from deepspeed.utils import safe_get_full_fp32_param
 
 from pretrain.engine.masters import Master, find_masters, set_frozen, show_masters
 from pretrain.engine.settings import EngineSettings
-from pretrain.fragment_files import FragmentReader, Write, entries, snapshot, whole_entries
+from pretrain.fragment_files import FragmentReader, entries, snapshot, whole_entries
 from pretrain.fragments import Fragment, whole
+from pretrain.parts import Write
 
 STATE_FOLDER = "engine"
 """Sub-folder of a checkpoint."""
@@ -78,6 +79,7 @@ class Engine:
                 # configuration.
                 | {"zero_allow_untested_optimizer": not isinstance(optimizer, torch.optim.AdamW)},
             )
+        process_group.bound_every_group()
         self.device: torch.device = torch.device(self._engine.device)
         named = dict(self.module.named_parameters())
         self._trained = {name: p for name, p in named.items() if p.requires_grad}
@@ -93,7 +95,8 @@ class Engine:
     @property
     def replicated(self) -> bool:
         """Whether every rank holds every float32 weight whole."""
-        return self._settings.replicated
+        alone = self.world_size == 1 and self._settings.zero_stage < 3
+        return self._settings.replicated or alone
 
     @property
     def module(self) -> nn.Module:
@@ -263,10 +266,11 @@ class Engine:
     def _read_moments(self, state: FragmentReader, master: Master) -> None:
         """Fill the optimizer's moments of a master, made where they are not yet."""
         name, kept = master.fragment.name, self._optimizer.state[master.stepped]
-        for kind in state.kinds() - {"master", "frozen", "buffer", STEP}:
+        for kind in state.kinds - {"master", "frozen", "buffer", STEP}:
             if state.has(kind, name):
-                moment = kept.setdefault(kind, torch.zeros_like(master.stepped))
-                state.fill(kind, master.stretch_of(moment))
+                if kind not in kept:
+                    kept[kind] = torch.zeros_like(master.stepped)
+                state.fill(kind, master.stretch_of(kept[kind]))
         if state.has(STEP, name):
             step = state.tensor(STEP, name).to(master.stepped.device)
             if not torch.equal(kept.setdefault(STEP, step), step):

@@ -16,6 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from pretrain.metrics.guide import PAGES, as_markdown
 
 TILE_PIXELS = 128
+PROBE_BYTES = 1 << 16
+"""So much must be free before curves are begun again after a failure."""
 
 
 class TensorBoardSink:
@@ -24,6 +26,9 @@ class TensorBoardSink:
     The custom-scalars tab holds the pages of `guide`, the text tab says what each curve should
     look like, the image tab holds the run's sheet of views, where there is one.
 
+    A failure, as on a full disk, ends the thread of TensorBoard's writer for good, and what it
+    had queued is lost here. Once there is room, another writer goes on.
+
     Args:
         folder: Of the event files.
         resumed_at: Later scalars, left by a killed run, are hidden.
@@ -31,6 +36,8 @@ class TensorBoardSink:
     """
 
     def __init__(self, folder: Path, resumed_at: int, views_sheet: Path | None = None) -> None:
+        self._folder = folder
+        self._failed = False
         purge = resumed_at + 1 if resumed_at else None
         self._writer = SummaryWriter(str(folder), purge_step=purge)
         if resumed_at:
@@ -49,8 +56,24 @@ class TensorBoardSink:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add scalars."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        if self._failed:
+            self._go_on()
+        try:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        except OSError:
+            self._failed = True
+            raise
+
+    def _go_on(self) -> None:
+        # Where there is no room yet, a new writer would print its thread's death each time.
+        probe = self._folder / "probe"
+        try:
+            probe.write_bytes(bytes(PROBE_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
+        self._writer = SummaryWriter(str(self._folder))
+        self._failed = False
 
     def write_embeddings(
         self,

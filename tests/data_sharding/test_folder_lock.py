@@ -81,12 +81,27 @@ def test_a_job_that_is_queued_again_takes_over_its_own_lock_and_no_other(lock, m
         assert time.monotonic() - began < 5.0
 
 
-def test_a_lock_from_another_machine_is_taken_over_once_it_lies_untouched(lock):
+def test_a_lock_from_another_machine_is_taken_over_once_it_lies_untouched(lock, caplog):
     leave(lock, ELSEWHERE)
     os.utime(lock, (0, 0))  # whatever a clock says
     began = time.monotonic()
     with held(lock, stale_seconds=1.0):
         assert time.monotonic() - began > 1.0
+    assert f"waiting up to 1 s for the lock {lock} of process" in caplog.text
+
+
+def test_a_process_that_lost_its_lock_ends_at_once(lock):
+    script = OWNER.replace(", on_lost=lost", "")
+    command = [sys.executable, "-c", script, str(lock), "1.2"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout.readline() == "taken\n"
+        taken = lock.with_suffix(".tmp")
+        leave(taken, ELSEWHERE)
+        taken.replace(lock)
+        assert owner.wait(timeout=30) == 2
+        assert "was taken over by process" in owner.stderr.read()
 
 
 def test_a_lock_that_is_touched_meanwhile_is_respected(lock):
@@ -118,3 +133,14 @@ def test_of_many_that_find_a_dead_lock_one_gets_it(lock):
     ]
     said = [one.communicate(timeout=60)[0] for one in many]
     assert sorted(said) == ["", "", "", "", "", "taken\n"]
+
+
+def test_a_lock_that_the_disk_had_no_room_for_is_not_left_for_others_to_wait_for(lock):
+    script = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n" + OWNER
+    )
+    command = [sys.executable, "-c", script, str(lock), "60"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"File too large: '{lock}'" in refused.stderr
+    assert not lock.exists()

@@ -29,6 +29,7 @@ def test_a_collapsed_run_saves_stops_and_names_its_last_healthy_checkpoint(
     output = capfd.readouterr()
     healthy = run / "checkpoints" / "step-00000004"
     assert f"The last healthy checkpoint: {healthy}" in output.err
+    assert f"first move step-00000008 out of {run / 'checkpoints'}" in output.err
     assert output.err.count("stopped at step 8") == 1
     assert "has collapsed at the projector" in output.out
     newest = open_checkpoint(run)

@@ -1,6 +1,7 @@
 """What a user who errs is told: one line, exit code 2, nothing written."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -75,7 +76,8 @@ def test_changed_options_are_refused_on_resume_one_a_line_but_for_those_allowed(
     capsys, tmp_path, sample_shards
 ):
     config = tiny_run(tmp_path / "run", sample_shards)
-    prepare_run(config, resume=False)
+    # What was allowed to the start before this one is not allowed to this one.
+    prepare_run(replace(config, allow_drift=("pretrain.seed",)), resume=False)
     text = json.dumps(config_to_json(config.pretrain))
     write_checkpoint(
         config.run, Progress(1, 16), lambda folder: (folder / "config.json").write_text(text)
@@ -96,6 +98,7 @@ def test_changed_options_are_refused_on_resume_one_a_line_but_for_those_allowed(
     assert "did you mean pretrain.seed?" in refused(
         capsys, *changed, "--allow-drift", "pretrain.sed"
     )
+    assert "give one of them" in refused(capsys, *changed, "--fresh")
 
 
 def test_help_of_pretrain_tells_what_each_exit_code_says(capsys):

@@ -89,6 +89,9 @@ def test_signals_to_one_rank_or_its_whole_job_at_any_moment_give_one_checkpoint(
     assert [start.code for start in read_starts(run)] == [EXIT_REQUEUE] * 2
     assert [start.from_step for start in read_starts(run)] == [0, 1]
     assert not (run / "run.lock").exists()
+    said = (run / "said.txt").read_text()
+    assert said.count("SIGTERM: stopping after this step") == 1  # the first job's rank 0 had none
+    assert said.count(f"saved at step {stopped_at}; --resume goes on") == 1
 
 
 def test_a_slow_rank_is_named_and_spared_and_a_stuck_one_is_named_and_ends_the_run(

@@ -196,6 +196,13 @@ def test_a_submission_that_is_refused_keeps_no_checkpoint(slurm, checkpoint):
     assert leases(checkpoint) == []
 
 
+def test_a_probe_whose_log_cannot_be_written_leaves_no_lease(slurm, checkpoint):
+    (checkpoint.parents[1] / "logs").write_text("no folder")
+    with pytest.raises(FileExistsError):
+        submit_probe(checkpoint, "topics", CLUSTER)
+    assert leases(checkpoint) == []
+
+
 def test_a_probe_in_the_queue_is_not_submitted_again(slurm, checkpoint):
     (slurm / "queue.txt").write_text("17\n")
     assert submit_probe(checkpoint, "topics", CLUSTER) is None

@@ -41,8 +41,10 @@ def test_the_first_failure_is_the_exit_code_and_ends_the_others():
     assert time.monotonic() - before < 10
 
 
-def test_a_rank_that_a_signal_ended_counts_as_failed():
-    assert run_ranks(["sh", "-c", "kill -9 $$"], 1) == 137
+def test_a_rank_that_a_signal_ended_counts_as_failed_and_is_named(capfd):
+    command = ["sh", "-c", 'if [ "$RANK" = 1 ]; then kill -9 $$; fi; exec sleep 60']
+    assert run_ranks(command, 2) == 137
+    assert capfd.readouterr().err == "triptych: rank 1 was ended by signal 9\n"
 
 
 def test_a_rank_that_does_not_stop_is_killed_after_a_while():

@@ -1,14 +1,17 @@
 """Ranks without torch, watched as real ones are: each a process with a watcher beside it."""
 
+import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 
 from launch.guard_config import GuardConfig
 from launch.preemption import EXIT_STALLED
+from launch.watchdog import Sign, Watched, stall_folder
 
 RANK = """
 import ctypes, os, signal, sys, time
@@ -38,6 +41,7 @@ time.sleep(60)
 def stalled(tmp_path_factory):
     """Four ranks, of which two are stuck in step 3: their exit codes, their run, what was said."""
     run = tmp_path_factory.mktemp("stalled")
+    folder = stall_folder(run, os.environ)
     fates = ("waits", "holds the lock", "stops", "waits")
     ranks = [
         subprocess.Popen(
@@ -47,7 +51,7 @@ def stalled(tmp_path_factory):
         for rank, fate in enumerate(fates)
     ]  # fmt: skip
     said = [rank.communicate(timeout=60)[1] for rank in ranks]
-    return [rank.returncode for rank in ranks], run / "stalls" / "stall-0000", said
+    return [rank.returncode for rank in ranks], folder, said
 
 
 def test_a_stall_ends_every_rank_with_a_code_of_its_own(stalled):
@@ -79,6 +83,46 @@ def test_a_rank_that_ends_takes_its_watcher_along_and_keeps_its_code(tmp_path):
     assert time.monotonic() - began < 20
     assert not (tmp_path / "stalls").exists()
     assert str(tmp_path) not in running_commands()
+
+
+def test_a_stuck_rank_ends_where_its_stall_cannot_be_written_down(tmp_path):
+    (tmp_path / "stalls").write_text("no folder")
+    command = [sys.executable, "-c", RANK, str(tmp_path), "0", "waits"]
+    ended = subprocess.run(command, timeout=30, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == EXIT_STALLED
+    assert "rank 0 is stuck: between steps, 3 steps done; no report" in ended.stderr
+
+
+def test_a_stuck_rank_ends_where_the_storage_for_its_report_hangs(tmp_path):
+    os.mkfifo(tmp_path / "rank-00000.tmp")  # to open it waits for a reader, for ever
+    sign = Sign(count=1, step=0, doing="waiting", patience_seconds=0.2)
+    signs, stacks = os.memfd_create("signs"), os.memfd_create("stacks")
+    os.pwrite(signs, sign.to_bytes(), 0)
+    rank = subprocess.Popen(["sh", "-c", "trap '' QUIT; exec sleep 60"])
+    watched = Watched(
+        pid=rank.pid, rank=0, world_size=2, host="here", signs=signs, stacks=stacks,
+        folder=str(tmp_path), slack_seconds=1.0,
+    )  # fmt: skip
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "launch.watcher", json.dumps(asdict(watched))],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=(signs, stacks),
+    )  # fmt: skip
+    assert rank.wait(timeout=30) == -EXIT_STALLED
+    assert (
+        "waiting, 0 steps done; no report of it could be written in time"
+        in (watcher.communicate(timeout=30)[1])
+    )
+
+
+def test_the_ranks_of_a_start_report_to_one_folder_which_no_other_start_does(tmp_path):
+    job = {"SLURM_JOB_ID": "../../7", "SLURM_RESTART_COUNT": "0", "MASTER_PORT": "20000"}
+    first = stall_folder(tmp_path, job | {"RANK": "0"})
+    assert first == stall_folder(tmp_path, job | {"RANK": "1"})
+    assert first.parent == tmp_path / "stalls"
+    others = [{"SLURM_RESTART_COUNT": "1"}, {"SLURM_JOB_ID": "8"}, {"TRIPTYCH_START": "another"}]
+    assert len({first, *(stall_folder(tmp_path, job | other) for other in others)}) == 4
+    first.mkdir(parents=True)
+    assert stall_folder(tmp_path, job) not in (first, None)
 
 
 def running_commands():

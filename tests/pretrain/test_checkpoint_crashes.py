@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_at import KillAt
+import kill_at
 from pretrain.checkpoint import (
     CheckpointConfig,
     CheckpointWriter,
@@ -62,7 +62,7 @@ def crash(base: Path, run: Path, number: int) -> bool:
     shutil.copytree(base, run)
     pid = os.fork()
     if pid == 0:
-        KillAt(run, number, run.with_name("events.log"))
+        kill_at.KillAt(run, number, run.with_name("events.log"))
         save(run, 4)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
@@ -111,7 +111,7 @@ def crashes(tmp_path_factory):
     """What was found after each crash, and the event before which it came."""
     folder = tmp_path_factory.mktemp("crashes")
     command = [sys.executable, "-W", "error", __file__, str(folder)]
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(Path(kill_at.__file__).parent), os.environ.get("PYTHONPATH", "")])
     ran = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
     )

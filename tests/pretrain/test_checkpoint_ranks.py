@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -81,6 +82,19 @@ class Pair:
         assert resumed is not None
         return resumed.step
 
+    def unreadable(self) -> str:
+        """What both are told when the second rank may open no file."""
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if self.rank == 1:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            resume_point(self.run, self.ranks)
+        except CheckpointError as error:
+            return str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        return "not refused"
+
     def none_whole(self) -> str:
         """What both are told in a run where nothing is whole."""
         (self.run / "broken" / "checkpoints" / "step-00000001").mkdir(parents=True, exist_ok=True)
@@ -114,6 +128,8 @@ def work(rank: int, run: Path, port: int) -> None:
     }
     pair.writer.save(Progress(2, 2), [pair.part()])
     told["written"] = [folder.name for folder in pair.writer.wait()]
+    told["unreadable"] = pair.unreadable()
+    told["still there"] = sorted(path.name for path in (run / "checkpoints").iterdir())
     told["resumed at"] = pair.damaged()
     (run / f"told-{rank}.json").write_text(json.dumps(told))
     began = time.monotonic()
@@ -181,6 +197,13 @@ def test_a_folder_that_is_not_shared_is_told_before_anything_is_committed(told):
 def test_all_ranks_pass_over_a_checkpoint_that_one_of_them_finds_damaged(told):
     assert [one["written"] for one in told[1]] == [["step-00000002"]] * 2
     assert [one["resumed at"] for one in told[1]] == [1, 1]
+
+
+def test_a_checkpoint_that_one_rank_cannot_open_is_refused_on_all_and_stays(told):
+    first, second = told[1]
+    assert first["unreadable"] == second["unreadable"]
+    assert "step-00000002: rank 1 cannot read it now" in first["unreadable"]
+    assert first["still there"] == ["latest", "step-00000001", "step-00000002"]
 
 
 def test_a_run_without_any_whole_checkpoint_is_refused_on_every_rank(told):

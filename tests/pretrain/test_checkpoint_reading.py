@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import pickle
+import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +88,76 @@ def test_what_a_killed_run_left_is_cleared_at_the_next_start(tmp_path, write):
     assert resumed is not None
     assert resumed.step == 1
     assert names(tmp_path) == ["latest", "step-00000001"]
+
+
+@contextmanager
+def as_nobody():
+    """Modes of files hold for everybody but root."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def public_run(write):
+    """A run of two checkpoints that everybody may read."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        for step in (1, 2):
+            write(run, step)
+        for path in (run, *run.rglob("*")):
+            path.chmod(0o755)
+        yield run
+
+
+@pytest.mark.parametrize("name", ["backbone", "config.json", "COMPLETE", "."])
+@pytest.mark.parametrize("start", [lambda run: resume_point(run, OneRank()), start_afresh])
+def test_a_checkpoint_that_cannot_be_read_now_is_not_put_aside(public_run, start, name):
+    closed = public_run / "checkpoints" / "step-00000002" / name
+    closed.chmod(0)
+    told = pytest.raises(CheckpointError, match="step-00000002: rank 0 cannot read it now")
+    with told, as_nobody():
+        start(public_run)
+    closed.chmod(0o755)
+    assert open_checkpoint(public_run).step == 2
+
+
+def test_where_checkpoints_cannot_be_listed_a_run_does_not_begin_anew(public_run):
+    (public_run / "checkpoints").chmod(0)
+    with pytest.raises(CheckpointError, match="Permission denied"), as_nobody():
+        resume_point(public_run, OneRank())
+
+
+def test_leftovers_that_cannot_be_removed_do_not_stop_a_start(public_run, caplog):
+    (public_run / "checkpoints" / "step-00000003.tmp-0a1b2c3d").mkdir()
+    with as_nobody():
+        resumed = resume_point(public_run, OneRank())
+    assert resumed is not None
+    assert resumed.step == 2
+    assert "tmp-0a1b2c3d could not be removed" in caplog.text
+
+
+def test_a_checkpoint_of_another_format_is_refused_and_stays(tmp_path, write):
+    write(tmp_path, 1)
+    marker = write(tmp_path, 2) / "COMPLETE"
+    marker.write_text('{"format_version": 1}')
+    with pytest.raises(CheckpointError, match=r"format 1, .* reads format 2; go on with"):
+        resume_point(tmp_path, OneRank())
+    assert names(tmp_path) == ["latest", "step-00000001", "step-00000002"]
+
+
+def test_a_flipped_bit_in_the_formats_number_is_damage_and_no_other_format(tmp_path, write):
+    write(tmp_path, 1)
+    marker = write(tmp_path, 2) / "COMPLETE"
+    marker.write_text(marker.read_text().replace('"format_version": 2', '"format_version": 3'))
+    resumed = resume_point(tmp_path, OneRank())
+    assert resumed is not None
+    assert resumed.step == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "step-00000001", "step-00000009", "../../etc"])

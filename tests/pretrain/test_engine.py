@@ -201,6 +201,15 @@ def test_a_frozen_tower_stays_and_its_master_is_not_rounded(stage, precision):
     assert not any(torch.equal(after[name], before[name]) for name in after.keys() - frozen.keys())
 
 
+def test_every_group_of_ranks_waits_as_long_as_the_one_that_all_joined():
+    engine_for(1, "fp32", OptimConfig())
+    cpu = torch.device("cpu")
+    groups = torch.distributed.distributed_c10d._world.pg_map
+    waits = {group._get_backend(cpu).options._timeout for group in groups}
+    assert len(groups) > 1  # DeepSpeed has its own
+    assert len(waits) == 1
+
+
 def run_rank(rank, port):
     """One of two ranks, of which the second meets the bad batch."""
     os.environ.update(rank_environment(rank, 2, port))

@@ -75,10 +75,13 @@ def test_a_full_disk_is_said_once_for_each_file_and_no_call_fails(tmp_path, jour
         for step in range(1, 101):
             journal.write(step, VALUES)
             journal.write_health(step, {"loss/total": 1.0, "words": "x" * 200, "news": []})
-        journal.close()
+    journal.write(101, VALUES)  # there is room again
+    journal.close()
     said = sorted(record.getMessage().split(" cannot")[0] for record in caplog.records)
     assert said == ["JsonlSink", "TensorBoardSink", "the record of health or embeddings"]
     assert len(lines_before_the_cut(tmp_path / "metrics.jsonl")) > 10
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert events.Scalars("loss/total")[-1].step == 101
 
 
 @contextmanager

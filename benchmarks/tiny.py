@@ -33,7 +33,7 @@ def tiny_backbone() -> BackboneConfig:
     )
 
 
-def tiny_pretrain(shards: Path, **changes) -> PretrainConfig:
+def tiny_pretrain(shards: Path, **changes: object) -> PretrainConfig:
     """Layer norm in the heads: the losses do not depend on how a batch is cut."""
     defaults = {
         "data": DataConfig(shards=str(shards), loader=LoaderConfig(num_workers=0)),
@@ -57,7 +57,7 @@ def write_checkpoint(run: Path, progress: Progress, write: Write) -> Path:
     return folder
 
 
-def tiny_run(run: Path, shards: Path, ranks: int = 1, **changes) -> RunConfig:
+def tiny_run(run: Path, shards: Path, ranks: int = 1, **changes: object) -> RunConfig:
     return RunConfig(run=run, pretrain=tiny_pretrain(shards, **changes), ranks=ranks)
 
 
