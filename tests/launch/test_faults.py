@@ -156,7 +156,7 @@ def test_a_run_whose_loss_stays_no_number_stops_and_is_not_started_for_ever(
     assert run_local(run, 1) == EXIT_NOT_FINITE
     said = capfd.readouterr().err
     good = open_checkpoint(run)
-    assert said.count("batch passed over: rank 0: loss") == 3
+    assert said.count("batch passed over: rank 0: text features not finite") == 3
     assert said.count(f"The last good checkpoint: {good.folder}") == 1
     assert f"step {good.step + 1}: batch passed over" in said
 
