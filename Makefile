@@ -35,7 +35,7 @@ demo: install
 	$(BIN)/triptych demo
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 drill: install
 	$(BIN)/python -m pytest -m drill
