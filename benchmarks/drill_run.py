@@ -42,8 +42,8 @@ END_SECONDS = 60.0
 
 HERE = Path(__file__).parent
 LAUNCHER = (
-    "import sys; from launch.local import run_ranks; from launch.preemption import hold_up_signals;"
-    "sys.exit(run_ranks(sys.argv[2:], int(sys.argv[1]), prepare=hold_up_signals))"
+    "import sys; from launch.local import run_ranks; from launch.preemption import SIGNALS;"
+    "sys.exit(run_ranks(sys.argv[2:], int(sys.argv[1]), held_up=SIGNALS))"
 )
 
 
