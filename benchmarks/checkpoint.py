@@ -12,7 +12,6 @@ import argparse
 import copy
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -22,9 +21,10 @@ from statistics import median
 
 import torch
 from interleaved import RESULTS, Spread, Target, exit_code, report, versions
+from plain_net import PlainNet
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
+from launch.rendezvous import free_port
 from pretrain import ema
 from pretrain.checkpoint import CheckpointConfig, CheckpointWriter, OneRank, Progress, Write
 from pretrain.engine import Engine, EngineSettings, join_process_group, leave_process_group
@@ -36,25 +36,12 @@ MIN_GAIN = 3.0
 """How many times shorter the stall in the background is to be."""
 
 
-class Net(nn.Module):
-    """Layers of one width; the loss is of no meaning."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers = [nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU()) for _ in range(NUM_LAYERS)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Mean square of the last layer."""
-        return self.layers(rows).square().mean()
-
-
 class Loop:
     """Training without data: an optimizer step, its target, and what a checkpoint holds."""
 
     def __init__(self, samples: int) -> None:
         torch.manual_seed(0)
-        online = Net()
+        online = PlainNet(WIDTH, NUM_LAYERS)
         target = copy.deepcopy(online)
         self.num_parameters = sum(parameter.numel() for parameter in online.parameters())
         settings = EngineSettings(
@@ -118,11 +105,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where the target is missed")
     parser.add_argument("--out", type=Path, default=RESULTS / "checkpoint.json")
     options = parser.parse_args()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     join_process_group()
     loop = Loop(options.samples)
     seen: dict[str, list[dict[str, float]]] = {"blocking": [], "background": []}

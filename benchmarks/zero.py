@@ -30,6 +30,7 @@ from typing import Any, Literal
 
 import torch
 from interleaved import RESULTS, Spread, Target, exit_code, report, versions
+from plain_net import PlainNet
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -64,19 +65,6 @@ class Case:
     parameters: int
 
 
-class Net(nn.Module):
-    """Layers of one width; the loss is of no meaning."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers = [nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU()) for _ in range(NUM_LAYERS)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Mean square of the last layer."""
-        return self.layers(rows).float().square().mean()
-
-
 class Traffic(TorchDispatchMode):
     """Counts the collectives that are called within it."""
 
@@ -106,7 +94,7 @@ class Loop:
 
     def __init__(self, stage: Literal[0, 1, 2, 3], precision: Literal["fp32", "bf16"]) -> None:
         torch.manual_seed(0)
-        online = Net()
+        online = PlainNet(WIDTH, NUM_LAYERS)
         network = copy.deepcopy(online)
         self.parameters = sum(parameter.numel() for parameter in online.parameters())
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -8,7 +8,6 @@ import ctypes
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from launch.preemption import SIGNALS
+from launch.rendezvous import free_port
 from launch.watchdog import START_VARIABLE
 
 GRACE_SECONDS = 30.0
@@ -63,7 +63,7 @@ def run_ranks(
         "WORLD_SIZE": str(ranks),
         "LOCAL_WORLD_SIZE": str(ranks),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port()),
         START_VARIABLE: secrets.token_hex(8),
     }
     started: list[Rank] = []
@@ -169,9 +169,3 @@ def _kill(started: list[Rank]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

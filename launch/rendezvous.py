@@ -76,7 +76,7 @@ def find_rendezvous(environ: Mapping[str, str]) -> Rendezvous:
             "start it with srun"
         )
     return Rendezvous(
-        rank=0, local_rank=0, world_size=1, master_addr="127.0.0.1", master_port=_free_port()
+        rank=0, local_rank=0, world_size=1, master_addr="127.0.0.1", master_port=free_port()
     )
 
 
@@ -174,7 +174,8 @@ def _number(environ: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on just now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

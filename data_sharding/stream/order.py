@@ -157,8 +157,7 @@ class LaneOrder:
         """One rank's share of global batch `step`.
 
         The batch's slots in lane-major order are dealt out to the ranks, a micro-batch to each in
-        turn, and the global batch is the same for every number of ranks. The larger the
-        micro-batch, the fewer lanes a rank reads.
+        turn (the larger, the fewer lanes a rank reads); the global batch stays the same.
 
         Raises:
             ValueError: The lanes do not divide the global batch.
