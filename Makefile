@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)
 	@# The environment may be shared: `triptych` in it is always this checkout.
-	@$(BIN)/python -c "import launch, pathlib, sys; sys.exit(not pathlib.Path(launch.__file__).is_relative_to(pathlib.Path.cwd()))" 2>/dev/null \
+	@$(BIN)/python -P -c "import launch, pathlib, sys; sys.exit(not pathlib.Path(launch.__file__).is_relative_to(pathlib.Path.cwd()))" 2>/dev/null \
 		|| $(BIN)/python -m pip install --quiet --no-deps --editable .
 
 demo: install

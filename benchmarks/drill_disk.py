@@ -127,7 +127,7 @@ def damaged_starts(ground: Ground) -> Seen:
         flip(folder / "config.json")
     before = sorted(trial.run.rglob("*")), read_starts(trial.run)
     with trial.start() as launched:
-        expect((code := launched.ended()) == EXIT_REFUSED, f"all damaged: it ended with {code}")
+        launched.ends_with(EXIT_REFUSED, "all damaged, it")
     expect("checkpoints is whole" in trial.said, "all damaged: nobody was told why")
     after = sorted(trial.run.rglob("*")), read_starts(trial.run)
     expect(before == after, "all damaged: something was written or removed")
@@ -147,7 +147,7 @@ def full_disk(ground: Ground) -> Seen:
         with trial.start() as launched:
             launched.until(lambda: bool(committed(trial.run)), "a checkpoint")
             fill(filler, leave_bytes=1 << 20)
-            expect((code := launched.ended()) == EXIT_REFUSED, f"no room: it ended with {code}")
+            launched.ends_with(EXIT_REFUSED, "no room, it")
         expect("too little room on the disk" in trial.said, "no room: nobody was told")
         _nothing_new(trial, [INTERVAL])
 
@@ -155,7 +155,7 @@ def full_disk(ground: Ground) -> Seen:
         with trial.start("1", "slow", "os.mkdir *rank-00001.part/engine *", "3") as launched:
             launched.until(lambda: bool(in_flight(trial.run)), "one in flight", 0.002)
             fill(filler, leave_bytes=0)
-            expect((code := launched.ended()) == EXIT_REFUSED, f"it fills up: ended with {code}")
+            launched.ends_with(EXIT_REFUSED, "it fills up, and it")
         expect("No space left on device" in trial.said, "it fills up: nobody was told why")
         _nothing_new(trial, [INTERVAL])
 

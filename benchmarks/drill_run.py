@@ -183,6 +183,11 @@ class Launched:
             time.sleep(0.02)
         return code
 
+    def ends_with(self, expected: int, what: str = "it") -> None:
+        """Wait for the end, which must come with this exit code."""
+        code = self.ended()
+        expect(code == expected, f"{what} ended with {code}, not with {expected}")
+
     def stop(self) -> int:
         """Ask it to save and stop; its exit code."""
         os.kill(self.pid, signal.SIGUSR2)

@@ -34,7 +34,7 @@ def signal_while_saving(ground: Ground) -> Seen:
         os.kill(second, signal.SIGUSR2)
         time.sleep(0.1)
         os.kill(launched.pid, signal.SIGTERM)
-        expect((code := launched.ended()) == EXIT_REQUEUE, f"it ended with {code}")
+        launched.ends_with(EXIT_REQUEUE)
     steps, stopped_at = committed(trial.run), last_step(trial.run)
     expect(steps == sorted({INTERVAL, stopped_at}), f"{steps} are saved, stopped at {stopped_at}")
     expect(not in_flight(trial.run), "something half written is left")
@@ -53,7 +53,7 @@ def bad_batches(ground: Ground) -> Seen:
     ground.run_undisturbed()
     trial = Trial(ground, "bad-batches")
     with trial.start("1", "poison", str(INTERVAL + 2), "1000") as launched:
-        expect((code := launched.ended()) == EXIT_NOT_FINITE, f"it ended with {code}")
+        launched.ends_with(EXIT_NOT_FINITE)
     expect(TOLD in trial.said, "nobody was told of rank 1")
     good = trial.run / "checkpoints" / f"step-{INTERVAL:08d}"
     expect(f"last good checkpoint: {good}" in trial.said, f"{good} is not named")
@@ -123,7 +123,7 @@ def stopped_rank(ground: Ground) -> Seen:
         second = launched.ranks()[1]
         os.kill(second, signal.SIGSTOP)
         stopped = time.monotonic()
-        expect((code := launched.ended()) == EXIT_STALLED, f"it ended with {code}")
+        launched.ends_with(EXIT_STALLED)
         seconds = time.monotonic() - stopped
     expect(f"rank 1 (process {second}" in trial.said, "the stopped rank was not named")
     expect("stopped by a signal" in trial.said, "it was not said that it was stopped")

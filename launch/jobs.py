@@ -13,13 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from launch.cluster import ClusterConfig, SubmissionError, SubmittedJob, submit_command
+from launch.cluster import ClusterConfig, SubmittedJob, submit_command
+from launch.job_record import JobRecord, record_job
+from launch.slurm_queue import ANSWER_SECONDS, jobs_named
 from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint, take_lease
 
 logger = logging.getLogger(__name__)
-
-SUBMIT_TIMEOUT_SECONDS = 120
-"""How long a controller that does not answer is waited for, aside from training."""
 
 
 def submit_pretrain(run_folder: Path, cluster: ClusterConfig) -> SubmittedJob:
@@ -33,7 +32,9 @@ def submit_pretrain(run_folder: Path, cluster: ClusterConfig) -> SubmittedJob:
     if not (run_folder / "config.json").is_file():
         raise ValueError(f"{run_folder}: no config.json, so there is no run to submit")
     command = [sys.executable, "-u", "-m", "launch.worker", str(run_folder)]
-    return submit_command(command, f"pretrain-{run_folder.name}", run_folder / "logs", cluster)
+    job = submit_command(command, f"pretrain-{run_folder.name}", run_folder / "logs", cluster)
+    record_job(run_folder, JobRecord(kind="pretrain", job_id=job.job_id, name=job.name))
+    return job
 
 
 def submit_probe(checkpoint_folder: Path, task: str, cluster: ClusterConfig) -> SubmittedJob | None:
@@ -88,26 +89,6 @@ def probe_job_name(digest: str, task: str) -> str:
     return f"probe-{digest[:16]}-{re.sub(r'[^A-Za-z0-9_.-]', '_', Path(task).name)}"
 
 
-def jobs_named(name: str) -> list[str]:
-    """Ids of the jobs of that name that are pending or running. Needs no accounting database.
-
-    Raises:
-        SubmissionError: Slurm does not answer.
-    """
-    command = ["squeue", "--noheader", "--format=%i", f"--name={name}"]
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_SECONDS, check=False
-        )
-    except FileNotFoundError as error:
-        raise ValueError("no squeue on PATH: submit from a Slurm login node") from error
-    except subprocess.TimeoutExpired as error:
-        raise SubmissionError(f"{name}: squeue gave no answer in {error.timeout:.0f} s") from error
-    if answer.returncode != 0:
-        raise SubmissionError(f"{name}: squeue failed: {answer.stderr.strip()}")
-    return answer.stdout.split()
-
-
 class ProbeOnCheckpoint:
     """Submits a probe of each task for each committed checkpoint; for rank 0's ``on_checkpoint``.
 
@@ -138,7 +119,7 @@ class ProbeOnCheckpoint:
         command = [sys.executable, "-m", "launch.jobs", str(checkpoint_folder), task, self._cluster]
         try:
             answer = subprocess.run(
-                command, capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_SECONDS, check=False
+                command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
             )
         except subprocess.TimeoutExpired as error:  # it may be queued: the lease stays
             logger.warning("%s: no probe on %s: %s", checkpoint_folder, task, error)

@@ -1,14 +1,13 @@
 """The tasks of a sharding job as a Slurm array."""
 
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_sharding.job.engines import SubmittedEngine
 from launch.cluster import ClusterConfig, SubmissionError, submit_array
-from launch.jobs import SUBMIT_TIMEOUT_SECONDS, jobs_named
+from launch.slurm_queue import ask_slurm, jobs_named
 
 POLL_SECONDS = 5.0
 SETTLE_SECONDS = 60.0
@@ -83,18 +82,10 @@ def largest_array() -> int:
         ValueError: There is no Slurm on this machine, or it takes no arrays.
         SubmissionError: Slurm does not answer.
     """
-    try:
-        answer = subprocess.run(
-            ["scontrol", "show", "config"],
-            capture_output=True, text=True, timeout=SUBMIT_TIMEOUT_SECONDS, check=False,
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise ValueError("no scontrol on PATH: submit from a Slurm login node") from error
-    except subprocess.TimeoutExpired as error:
-        raise SubmissionError(f"scontrol gave no answer in {error.timeout:.0f} s") from error
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer.stdout, re.MULTILINE)
-    if answer.returncode != 0 or found is None:
-        raise SubmissionError(f"scontrol show config failed: {answer.stderr.strip()}")
+    answer = ask_slurm("scontrol", "show", "config")
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer, re.MULTILINE)
+    if found is None:
+        raise SubmissionError("scontrol show config names no MaxArraySize")
     if int(found[1]) < 2:
         raise ValueError("this cluster takes no array jobs (MaxArraySize); use --engine local")
     return int(found[1]) - 1

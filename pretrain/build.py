@@ -68,8 +68,9 @@ class Training:
         torch.manual_seed(config.seed)
         cohorts = build_cohorts(config)
         self._objective = build_objective(config, cohorts)
-        asks_neighbours = cohorts is not None and cohorts.neighbours is not None
-        self._waits_in_forward = asks_neighbours or config.zero_stage == 3
+        self._waits_in_forward = config.zero_stage == 3 or (
+            cohorts is not None and cohorts.neighbours is not None
+        )
         networks = build_networks(
             config,
             self._objective,
@@ -85,15 +86,7 @@ class Training:
             build_optimizer(networks.online, config.optim, self._tower_scales()),
             self._settings(world_size),
         )
-        self.target = Target(
-            networks.target.to(self._engine.device),
-            config.ema.tau_for(
-                self.source.num_samples, config.batch.global_samples, config.total_steps
-            ),
-            config.total_steps,
-            working_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
-            shared_out=None if self._engine.replicated else self._engine.master_fragments(),
-        )
+        self.target = self._build_target(networks.target)
 
         self.progress = Progress()
         if resume_from is not None:
@@ -214,6 +207,18 @@ class Training:
             max_gradient_norm=self._config.optim.max_gradient_norm,
             precision=self._config.precision,
             zero_stage=self._config.zero_stage,
+        )
+
+    def _build_target(self, network: nn.Module) -> Target:
+        config = self._config
+        return Target(
+            network.to(self._engine.device),
+            config.ema.tau_for(
+                self.source.num_samples, config.batch.global_samples, config.total_steps
+            ),
+            config.total_steps,
+            working_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+            shared_out=None if self._engine.replicated else self._engine.master_fragments(),
         )
 
     def _build_loader(self) -> TripleLoader:

@@ -65,7 +65,7 @@ class Gather:
         self, dtype: torch.dtype, device: torch.device
     ) -> tuple[Float[Tensor, " sent"], list[Tensor]]:
         """A buffer to fill and send, and each fragment's place in it."""
-        buffer = torch.zeros(self._numel, dtype=dtype, device=device)
+        buffer = torch.empty(self._numel, dtype=dtype, device=device)  # padding is never read
         return buffer, [buffer[p.offset : p.offset + p.numel] for p in self._mine]
 
     def places(self, into: Mapping[str, Tensor]) -> list[Tensor]:

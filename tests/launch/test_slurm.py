@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from launch.cluster import ClusterConfig, SubmissionError, submit_command
-from launch.jobs import ProbeOnCheckpoint, jobs_named, probe_job_name
+from launch.jobs import ProbeOnCheckpoint, probe_job_name
 from launch.rendezvous import find_rendezvous
+from launch.slurm_queue import jobs_named
 from pretrain.checkpoint import Marker, Progress, open_checkpoint
 
 pytestmark = pytest.mark.slurm

@@ -4,9 +4,10 @@ import pytest
 
 from eval.tasks import load_task
 from launch.cluster import ClusterConfig
-from launch.jobs import jobs_named, probe_job_name, submit_pretrain
+from launch.jobs import probe_job_name, submit_pretrain
 from launch.local import run_local
 from launch.run_config import RunConfig, prepare_run
+from launch.slurm_queue import jobs_named
 from pretrain.checkpoint import open_checkpoint
 from tiny import losses, tiny_pretrain
 

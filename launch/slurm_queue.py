@@ -1,0 +1,83 @@
+"""What Slurm says of its queue. squeue and scontrol alone: no accounting database is needed."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launch.cluster import SubmissionError
+
+ANSWER_SECONDS = 120
+"""How long a controller that does not answer is waited for."""
+
+_FORMAT = "%i|%j|%T|%r|%M|%L|%N"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueuedJob:
+    """A job, or one element of an array, that is pending or running.
+
+    Attributes:
+        job_id: ``7``, or ``7_2`` for an element; pending ones may stand together as ``7_[0-3]``.
+        name: Its name.
+        state: Slurm's, such as ``PENDING``.
+        reason: Why it waits; ``None`` where it does not.
+        elapsed: How long it has run, as Slurm writes times.
+        left: Until its time limit.
+        nodes: Where it runs.
+    """
+
+    job_id: str
+    name: str
+    state: str
+    reason: str
+    elapsed: str
+    left: str
+    nodes: str
+
+
+def queued_jobs(job_ids: Sequence[str]) -> list[QueuedJob]:
+    """Those of some jobs that are pending or running, elements of arrays one by one.
+
+    Raises:
+        ValueError: there is no Slurm on this machine.
+        SubmissionError: Slurm does not answer.
+    """
+    if not job_ids:
+        return []
+    wanted = set(job_ids)
+    # Asked for a job that it has forgotten, squeue fails; so all of this user's are asked for.
+    answer = ask_slurm("squeue", "--me", "--noheader", "--array", f"--format={_FORMAT}")
+    jobs = [QueuedJob(**dict(zip(QueuedJob.__annotations__, line.split("|"), strict=True)))
+            for line in answer.splitlines()]  # fmt: skip
+    return [job for job in jobs if job.job_id.split("_")[0] in wanted]
+
+
+def jobs_named(name: str) -> list[str]:
+    """Ids of the jobs of that name that are pending or running.
+
+    Raises:
+        ValueError: there is no Slurm on this machine.
+        SubmissionError: Slurm does not answer.
+    """
+    return ask_slurm("squeue", "--noheader", "--format=%i", f"--name={name}").split()
+
+
+def ask_slurm(*command: str) -> str:
+    """What one of Slurm's programs prints.
+
+    Raises:
+        ValueError: it is not on this machine.
+        SubmissionError: it fails, or does not answer.
+    """
+    program = command[0]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False
+        )
+    except FileNotFoundError as error:
+        raise ValueError(f"no {program} on PATH: do this on a Slurm login node") from error
+    except subprocess.TimeoutExpired as error:
+        raise SubmissionError(f"{program} gave no answer in {error.timeout:.0f} s") from error
+    if answer.returncode != 0:
+        raise SubmissionError(f"{' '.join(command)} failed: {answer.stderr.strip()}")
+    return answer.stdout
