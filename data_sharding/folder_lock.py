@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,11 @@ BEATS = 12
 """Touches of the file within that while."""
 
 JOIN_SECONDS = 5.0
+
+SHORT_STALE_SECONDS = 60.0
+"""The same for a lock that is held for seconds: its owner is believed dead sooner."""
+
+TURN_SECONDS = 0.2
 
 EXIT_LOST = 2
 """Exit code of a process that lost its lock."""
@@ -119,7 +124,7 @@ def held(
     def beat() -> None:
         while not ended.wait(stale_seconds / BEATS):
             try:
-                now = _owner(path)
+                now = lock_holder(path)
                 if ended.is_set():
                     return
                 if now is None or now.token != mine.token:
@@ -135,8 +140,37 @@ def held(
     finally:
         ended.set()
         thread.join(JOIN_SECONDS)
-        if (now := _owner(path)) is not None and now.token == mine.token:
+        if (now := lock_holder(path)) is not None and now.token == mine.token:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def held_in_turn(
+    path: Path,
+    wait_seconds: float,
+    on_lost: Callable[[str], None] = end_at_once,
+) -> Iterator[Holder]:
+    """Holds the lock at `path` for some short work, after those who hold it now.
+
+    Args:
+        path: The lock; its folder exists.
+        wait_seconds: How long to wait for living owners.
+        on_lost: As for `held`.
+
+    Raises:
+        HeldError: It was held all the while.
+    """
+    deadline = time.monotonic() + wait_seconds
+    with ExitStack() as stack:
+        while True:
+            try:
+                holder = stack.enter_context(held(path, SHORT_STALE_SECONDS, on_lost))
+                break
+            except HeldError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(TURN_SECONDS)
+        yield holder
 
 
 def _take(path: Path, mine: Holder, stale_seconds: float) -> None:
@@ -207,7 +241,8 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def _owner(path: Path) -> Holder | None:
+def lock_holder(path: Path) -> Holder | None:
+    """Who holds the lock at `path`; None where nobody does, or where it cannot be read."""
     content = _read(path)
     return None if content is None else _parse(content)
 

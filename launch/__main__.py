@@ -26,6 +26,9 @@ usage: triptych COMMAND [options]; triptych COMMAND --help tells more
   retrieve     checkpoint x unseen samples -> one modality found by another, against chance
   publish      checkpoint -> backbone that transformers loads
   report       run -> one self-contained HTML page
+  status       where a run stands: queue, step, rate, checkpoint, health, probes
+  logs         what a run's jobs have said
+  cancel       ask a run to save and stop, and take its jobs out of the queue
 
 A run from raw files to a published backbone:
 

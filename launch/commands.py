@@ -17,7 +17,8 @@ from eval.report import write_report
 from eval.tasks import import_mvsa_single, load_task
 from launch.cluster import ClusterConfig
 from launch.demo import DemoConfig, run_demo
-from launch.jobs import submit_pretrain, submit_probe
+from launch.job_commands import cancel_command, logs_command
+from launch.jobs import submit_probe
 from launch.local import run_local
 from launch.preemption import EXIT_CODES, StopRequest
 from launch.recipes import find_recipe, list_recipes
@@ -25,7 +26,8 @@ from launch.retrieve_command import retrieve_command
 from launch.run_config import RunConfig, load_run_config
 from launch.shard_command import shard_command
 from launch.shard_tools import export_index_command, index_command, inspect_command, verify_command
-from launch.start import start_run
+from launch.start import start_run, submit_run
+from launch.status_command import status_command
 from launch.stream_commands import blend_command, stream_command
 from launch.views_command import views_command
 from pretrain.checkpoint import open_checkpoint
@@ -142,11 +144,11 @@ def pretrain_command(arguments: list[str]) -> int:
         config = replace(config, cluster="inline")
     if config.cluster == "inline":
         return _pretrain_inline(config, command)
-    start_run(config, command.resume, command.fresh)
     if config.cluster == "slurm":
-        job = submit_pretrain(config.run, config.slurm)
+        job = submit_run(config, command.resume, command.fresh)
         print(f"job {job.job_id} pretrains {config.run}; logs: {config.run / 'logs'}")
         return 0
+    start_run(config, command.resume, command.fresh)
     return run_local(config.run, config.ranks)
 
 
@@ -245,4 +247,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "retrieve": retrieve_command,
     "publish": publish_command,
     "report": report_command,
+    "status": status_command,
+    "logs": logs_command,
+    "cancel": cancel_command,
 }

@@ -35,7 +35,8 @@ class JobRecord:
 
 def record_job(run: Path, job: JobRecord) -> None:
     """Append one submission."""
-    line = json.dumps(asdict(job)) + "\n"
+    # Begun anew: the line before it may have been cut short.
+    line = "\n" + json.dumps(asdict(job)) + "\n"
     descriptor = os.open(run / JOBS_FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(descriptor, line.encode())  # one write, so that lines do not mix
