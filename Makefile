@@ -10,14 +10,15 @@ STAMP := $(abspath $(TRIPTYCH_VENV))/.triptych-installed
 export TORCH_EXTENSIONS_DIR ?= $(abspath $(TRIPTYCH_VENV))/torch_extensions
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test drill lint install
+.PHONY: demo test drill cluster-drill lint install
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   raw corpus -> shards -> pretraining -> probes -> published backbone, and a report"
-	@echo "make test   linters and the whole test suite"
-	@echo "make drill  all that a run must survive, and the oracle on four ranks (tens of minutes)"
-	@echo "make lint   linters alone"
+	@echo "make demo           raw corpus -> shards -> pretraining -> probes -> published backbone, and a report"
+	@echo "make test           linters and the whole test suite"
+	@echo "make drill          all that a run must survive, and the oracle on four ranks (tens of minutes)"
+	@echo "make cluster-drill  the same on a real Slurm of three nodes on this host (some twenty minutes)"
+	@echo "make lint           linters alone"
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(TRIPTYCH_VENV)
@@ -40,6 +41,9 @@ test: lint
 drill: install
 	$(BIN)/python -m pytest -m drill
 	$(BIN)/python benchmarks/drill.py --check
+
+cluster-drill: install
+	$(BIN)/python benchmarks/cluster_drill.py --check
 
 lint: install
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ the other in each round. Three things are told of every stage and precision:
   reduced and weights gathered once, and the target is gathered once where no rank holds it whole
   (at stages 1 and 2 DeepSpeed reduces gradients to all ranks, where a part for each would do);
 - `memory`: bytes of all tensors of a rank after a step, by parameter, against the
-  formula in `needed_memory`.
+  formula in `pretrain.memory`.
 
     OMP_NUM_THREADS=1 python benchmarks/zero.py --check
 
@@ -39,6 +39,7 @@ from torch.utils._pytree import tree_leaves
 from launch.local import run_ranks
 from pretrain import ema
 from pretrain.engine import Engine, EngineSettings, join_process_group, leave_process_group
+from pretrain.memory import NetworkSizes, Sharing, kept_bytes
 from pretrain.optim import OptimConfig, build_optimizer
 
 RANKS = 2
@@ -183,19 +184,10 @@ def floor_bytes(stage: int, precision: str, parameters: int) -> float:
     return (2 + target_is_shared_out) * RING_SHARE * width * parameters
 
 
-def needed_memory(stage: int, precision: str) -> float:
-    """Bytes by parameter after a step: weights, masters, moments; the target and its masters.
-
-    In float32 the weights and the target are their own masters where a rank has them whole.
-    Stage 3 keeps its part of the gradients, and the buffer in which they are reduced.
-    """
-    width = 2 if precision == "bf16" else 4
-    ranks = RANKS if stage > 0 else 1
-    weights = width / (RANKS if stage == 3 else 1)
-    masters = 0 if precision == "fp32" and stage == 0 else 4 / ranks
-    target_masters = 0 if precision == "fp32" and stage < 3 else 4 / ranks
-    gradients = width / RANKS + width if stage == 3 else 0
-    return weights + masters + 8 / ranks + gradients + width + target_masters
+def needed_memory(stage: Literal[0, 1, 2, 3], precision: Literal["fp32", "bf16"]) -> float:
+    """Bytes by parameter after a step, as `pretrain.memory` has them."""
+    sharing = Sharing(zero_stage=stage, precision=precision, ranks=RANKS)
+    return kept_bytes(NetworkSizes(online=1, target=1), sharing).total
 
 
 def tell(found: dict[str, Any], out: Path) -> bool:

@@ -107,6 +107,16 @@ class Task:
         return self.card.name
 
 
+def task_name(name_or_folder: str) -> str:
+    """What a task's reports are named after: its card's name; that of a built-in one is its own.
+
+    Raises:
+        ValueError: The folder's card cannot be read.
+    """
+    card = Path(name_or_folder) / CARD_FILE
+    return str(read_json(card).get("name")) if card.is_file() else Path(name_or_folder).name
+
+
 def open_task(folder: Path) -> Task:
     """Open a task folder.
 

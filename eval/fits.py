@@ -24,6 +24,7 @@ class Fit(SplitResult):
             scores=self.scores,
             inverse_regularisation=self.inverse_regularisation,
             num_unconverged=self.num_unconverged,
+            validation_macro_f1=self.validation_macro_f1,
         )
 
 
@@ -64,4 +65,5 @@ def _fit_one(features: np.ndarray, problem: SplitProblem, learned: Labels) -> Fi
         ballot=Ballot(probabilities=probabilities, has=has),
         inverse_regularisation=fitted.inverse_regularisation,
         num_unconverged=fitted.num_unconverged,
+        validation_macro_f1=fitted.validation_macro_f1,
     )

@@ -59,6 +59,8 @@ class FittedProbe:
     bias: Float[np.ndarray, "class"]
     inverse_regularisation: float
     """The C that validation chose."""
+    validation_macro_f1: float
+    """On validation, with that C."""
     num_unconverged: int
     """Fits of the grid that stopped at `max_iterations`."""
 
@@ -82,6 +84,8 @@ class SplitResult:
     inverse_regularisation: float | None
     """The C that validation chose; None where nothing was fitted."""
     num_unconverged: int
+    validation_macro_f1: float | None = None
+    """On validation, with that C; None where it was not kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +128,7 @@ def fit_probe(
         weight=weight @ rotation.T,
         bias=bias,
         inverse_regularisation=config.inverse_regularisation[best],
+        validation_macro_f1=float(marks[best]),
         num_unconverged=count_unconverged(path),
     )
 
@@ -147,6 +152,7 @@ def probe_split(
         scores=score(problem.labels[test], fitted.predict(features[test]), problem.num_classes),
         inverse_regularisation=fitted.inverse_regularisation,
         num_unconverged=fitted.num_unconverged,
+        validation_macro_f1=fitted.validation_macro_f1,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from data_sharding.schema import MODALITIES
+from eval.best import validation_score
 from eval.card import Task
 from eval.features import Features, extract_features, recompute_batch_norm
 from eval.linear_probe import LinearProbeConfig, SplitProblem
@@ -153,16 +154,20 @@ def describe_shards(task: Task, samples: TaskSamples) -> dict[str, Any]:
 def _matching_report(
     path: Path, checkpoint: Checkpoint, task: Task, protocol: dict[str, Any]
 ) -> ProbeReport | None:
-    """The report that is there already, if it answers the same question."""
+    """The report that is there already, if it answers the same question.
+
+    One of before validation scores were kept does not: the best checkpoint is chosen by them.
+    """
     try:
         record = read_json(path)
+        report = report_from_json(record)
         same = (
             record["checkpoint"] == describe_checkpoint(checkpoint)
             and record["task"] == _plain(task.card.to_json())
             and record["shards"]["digest"] == task.shards.digest
             and record["protocol"] == protocol
         )
-        return report_from_json(record) if same else None
+        return report if same and validation_score(report) is not None else None
     except (ValueError, KeyError, TypeError):
         return None  # absent or unreadable: it is made again and replaced
 

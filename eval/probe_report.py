@@ -27,6 +27,9 @@ class ProbeScores:
     """The C that validation chose in each split; None where there was nothing to choose."""
     num_unconverged_fits: int
     """Fits that stopped at the bound of iterations."""
+    validation_macro_f1: tuple[float, ...] | None = None
+    """On validation, by split, with the C chosen there; what checkpoints are chosen by. None for
+    votes and averages, and in older reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +128,17 @@ def format_table(report: ProbeReport, width: int = 110) -> str:
     return stream.getvalue()
 
 
+def score_line(report: ProbeReport) -> str:
+    """In one line: each representation's score, and its gain over random weights."""
+    metric = report.task["metric"]
+    scores = ", ".join(
+        f"{subset} {percent(part.pretrained.metrics[metric])} "
+        f"({percent(part.versus_random.difference, signed=True)} over random)"
+        for subset, part in report.subsets.items()
+    )
+    return f"{report.checkpoint['name']} on {report.task['name']}: {scores}"
+
+
 def percent(summary: Summary, signed: bool = False) -> str:
     """``43.9 ± 0.8``; without the half interval where there is none."""
     mean = f"{100 * summary.mean:{'+' if signed else ''}.1f}"
@@ -147,11 +161,13 @@ def _subset(record: Mapping[str, Any]) -> SubsetReport:
 
 
 def _scores(record: Mapping[str, Any]) -> ProbeScores:
+    validation = record.get("validation_macro_f1")
     return ProbeScores(
         metrics={name: _summary(part) for name, part in record["metrics"].items()},
         confusion=tuple(map(tuple, record["confusion"])),
         inverse_regularisation=tuple(record["inverse_regularisation"]),
         num_unconverged_fits=record["num_unconverged_fits"],
+        validation_macro_f1=None if validation is None else tuple(validation),
     )
 
 

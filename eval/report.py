@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from eval.best import RULE, Choice
 from eval.chapters import Panel, chapters, make_panel, ordered
 from eval.charts import Mark, Points, draw_forest
 from eval.comparison import Summary
@@ -16,6 +17,7 @@ from eval.run_record import RunRecord, read_run
 from pretrain.metrics import guide
 
 TEMPLATES = Path(__file__).parent / "templates"
+REPORT_FILE = "report.html"
 FLOORS = {
     "majority": "majority class",
     "shuffled": "shuffled labels",
@@ -52,8 +54,8 @@ def write_report(run: Path) -> Path:
         ValueError: The folder is no run, or a probe report in it cannot be read.
     """
     page = render(read_run(run))
-    write_text(run / "report.html", page)
-    return run / "report.html"
+    write_text(run / REPORT_FILE, page)
+    return run / REPORT_FILE
 
 
 def render(record: RunRecord) -> str:
@@ -65,6 +67,7 @@ def render(record: RunRecord) -> str:
     style = (TEMPLATES / "report.css").read_text("utf-8")
     return template.render(
         run=record,
+        best=_best(record.choice),
         style=Markup(style),
         facts=_facts(record),
         tasks=_tasks(record.probes),
@@ -74,6 +77,7 @@ def render(record: RunRecord) -> str:
         config=flatten(record.config),
         percent=percent,
         floors=FLOORS,
+        rule=RULE,
     )
 
 
@@ -92,9 +96,20 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         middle = sorted(value for _, value in speed)[len(speed) // 2]
         facts.append(("samples per second", f"{middle:,.0f}"))
     facts.append(("checkpoints", str(len(record.checkpoints))))
+    if record.choice.best is not None:
+        facts.append(("best checkpoint, by validation", record.choice.best.name))
     if record.health is not None:
         facts.append(("health", record.health.verdict.state))
     return facts
+
+
+def _best(choice: Choice) -> str:
+    """One sentence, with what was left out and why."""
+    text = choice.sentence()
+    left_out = [f"{one.name} {one.left_out}" for one in choice.candidates if one.left_out]
+    if choice.best is not None and left_out:
+        text += f"; left out: {', '.join(left_out)}"
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _tasks(probes: Sequence[ProbeReport]) -> list[TaskSection]:

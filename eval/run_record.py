@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.best import Choice, choose_best, read_checkpoints
+from eval.card import task_name
 from eval.probe_report import ProbeReport, report_from_json
 from eval.records import read_json
 from pretrain.health.verdict import Verdict, verdict_from_json
@@ -45,7 +47,9 @@ class RunRecord:
     metrics: Mapping[str, list[tuple[float, float]]]
     """By name: (step, value)."""
     probes: tuple[ProbeReport, ...]
-    """By task, then by step."""
+    """By task, then by step; not of weights that others have replaced."""
+    choice: Choice
+    """The best checkpoint."""
     views: tuple[SampleViews, ...]
     checkpoints: tuple[str, ...]
     health: HealthRecord | None
@@ -67,12 +71,19 @@ def read_run(run: Path) -> RunRecord:
         raise ValueError(f"{run}: no run folder: it holds none of {', '.join(known)}")
     metrics, broken_metrics = _read_metrics(run / "metrics.jsonl")
     health, broken_health = _read_health(run / "health.jsonl")
-    config = run / "config.json"
+    path = run / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    checkpoints = read_checkpoints(run)
+    probes = _read_probes(
+        run / "probes", {name: digest for name, (digest, _) in checkpoints.items()}
+    )
+    tasks = [task_name(task) for task in config.get("probe_tasks") or ()]
     return RunRecord(
         name="/".join(run.resolve().parts[-2:]),
-        config=read_json(config) if config.is_file() else {},
+        config=config,
         metrics=metrics,
-        probes=_read_probes(run / "probes"),
+        probes=probes,
+        choice=choose_best(probes, tasks, dict(checkpoints.values())),
         views=_read_views(run / "views" / "views.json"),
         checkpoints=tuple(
             path.parent.name for path in sorted(run.glob("checkpoints/step-????????/COMPLETE"))
@@ -115,13 +126,22 @@ def _read_health(path: Path) -> tuple[HealthRecord | None, int]:
     return (HealthRecord(verdict=verdict, history=tuple(history)) if verdict else None), broken
 
 
-def _read_probes(folder: Path) -> tuple[ProbeReport, ...]:
+def _read_probes(folder: Path, digests: Mapping[str, str]) -> tuple[ProbeReport, ...]:
+    """Reports, without those of weights whose place others have taken.
+
+    Args:
+        folder: Of the reports.
+        digests: Of the checkpoints that are there, by name.
+    """
     reports = []
     for path in sorted(folder.glob("*/*.json")):
         try:
-            reports.append(report_from_json(read_json(path)))
+            report = report_from_json(read_json(path))
         except ValueError as error:
             raise ValueError(f"{path}: {error}; remove it or probe again") from None
+        made_of = report.checkpoint["digest"]
+        if digests.get(report.checkpoint["name"], made_of) == made_of:
+            reports.append(report)
     return tuple(
         sorted(reports, key=lambda report: (report.task["name"], report.checkpoint["step"]))
     )

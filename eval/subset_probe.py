@@ -181,6 +181,8 @@ def _report(row: _Row, results: Results) -> SubsetReport:
 
 
 def _over_splits(results: Sequence[SplitResult], share: float) -> ProbeScores:
+    marks = [result.validation_macro_f1 for result in results]
+    known = tuple(mark for mark in marks if mark is not None)
     return ProbeScores(
         metrics={
             metric: summarise([getattr(result.scores, metric) for result in results], share)
@@ -189,6 +191,7 @@ def _over_splits(results: Sequence[SplitResult], share: float) -> ProbeScores:
         confusion=_added([result.scores for result in results]),
         inverse_regularisation=tuple(result.inverse_regularisation for result in results),
         num_unconverged_fits=sum(result.num_unconverged for result in results),
+        validation_macro_f1=known if len(known) == len(marks) else None,
     )
 
 

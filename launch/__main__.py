@@ -20,6 +20,7 @@ usage: triptych COMMAND [options]; triptych COMMAND --help tells more
   blend        several shard sets, by weight, as one stream
   stream       how fast a set or blend is read and decoded
   views        the two views of some samples, to look at and listen to
+  plan         a recipe looked at before it is submitted: data, memory, time, limits
   pretrain     shards -> checkpoints: multimodal BYOL, here or on a Slurm cluster
   import-task  labelled sentiment set, as its authors distribute it -> task
   probe        checkpoint x task -> linear-probe report with floors
@@ -28,6 +29,7 @@ usage: triptych COMMAND [options]; triptych COMMAND --help tells more
   report       run -> one self-contained HTML page
   status       where a run stands: queue, step, rate, checkpoint, health, probes
   logs         what a run's jobs have said
+  watch        run -> probes of its checkpoints, as they are committed
   cancel       ask a run to save and stop, and take its jobs out of the queue
 
 A run from raw files to a published backbone:

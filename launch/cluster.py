@@ -8,14 +8,21 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from launch.preemption import EXIT_REQUEUE
+from launch.requeue import requeue_if_failed, requeue_if_saved
+
+PROBE_REQUEUES = 2
+"""How often a probe's own script queues it again after a failure."""
 
 SITE_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER")
+
+
+RequeueOn = Literal["saved", "failure"]
+"""`saved`: where the command saved and stopped; `failure`: where it failed, unless refused."""
 
 
 class SubmissionError(OSError):
@@ -68,8 +75,8 @@ class ClusterConfig:
     save_seconds: int = 120
     """How long before its limit a job is told (SIGUSR2) to save and stop."""
 
-    max_requeues: int = 20
-    """How often a job that saved and stopped is queued again."""
+    max_requeues: int = 100
+    """How often a job that saved and stopped is queued again; the log says when it is not."""
 
     def __post_init__(self) -> None:
         for name in ("nodes", "ranks_per_node", "cpus_per_task", "walltime_minutes"):
@@ -96,7 +103,7 @@ class ClusterConfig:
         return self.nodes * self.ranks_per_node
 
     def for_probe(self) -> "ClusterConfig":
-        """One rank, at most one GPU, the probe's time limit."""
+        """One rank, at most one GPU, the probe's time limit, its number of requeues."""
         return replace(
             self,
             nodes=1,
@@ -104,7 +111,7 @@ class ClusterConfig:
             gpus_per_node=min(1, self.gpus_per_node),
             walltime_minutes=self.probe_walltime_minutes,
             save_seconds=min(self.save_seconds, 30),
-            max_requeues=0,
+            max_requeues=PROBE_REQUEUES,
         )
 
     def for_one_rank(self) -> "ClusterConfig":
@@ -153,6 +160,7 @@ def submit_array(
     cluster: ClusterConfig,
     elements: Sequence[int],
     most_at_once: int | None = None,
+    requeue_on: RequeueOn = "saved",
 ) -> SubmittedJob:
     """Queue one command as an array job of single ranks, and return without waiting.
 
@@ -163,6 +171,7 @@ def submit_array(
         cluster: What each element asks for; see `ClusterConfig.for_one_rank`.
         elements: Numbers of the elements.
         most_at_once: How many may run at the same time; None is no limit.
+        requeue_on: After what an element is queued again, at most ``cluster.max_requeues`` times.
 
     Raises:
         ValueError: there is no Slurm on this machine.
@@ -174,6 +183,8 @@ def submit_array(
     # map_count only turns on the names of array logs; the line --array is the one given here.
     executor.parameters["map_count"] = len(elements)
     executor.parameters["additional_parameters"] = given | {"array": f"{_ranges(elements)}{limit}"}
+    if requeue_on == "failure":
+        executor.parameters["teardown"] = requeue_if_failed(cluster.max_requeues)
     job = _submit(executor, command, name, cluster)
     return _submitted(job, name, logs, [(f"{job.job_id}_{element}", 0) for element in elements])
 
@@ -199,7 +210,9 @@ def _submit(
         with _clean_environment(), contextlib.redirect_stderr(io.StringIO()):
             return executor._submit_command(shlex.join([*cluster.container, *command]))
     except (FailedJobError, FailedSubmissionError) as error:
-        raise SubmissionError(f"{name}: sbatch refused the job: {_reason(error)}") from error
+        raise SubmissionError(
+            f"{name}: sbatch refused the job: {_reason(error)} (asked for {_asked(cluster)})"
+        ) from error
 
 
 def _submitted(job: Any, name: str, logs: Path, ranks: Sequence[tuple[str, int]]) -> SubmittedJob:  # noqa: ANN401
@@ -251,7 +264,7 @@ def sbatch_parameters(name: str, cluster: ClusterConfig) -> dict[str, Any]:
         "additional_parameters": {"requeue": True, "open-mode": "append"},
         # One dead rank ends the step. srun no longer inherits the cores from sbatch (22.05).
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cluster.cpus_per_task}"],
-        "teardown": _requeue_lines(cluster.max_requeues),
+        "teardown": requeue_if_saved(cluster.max_requeues),
     }
 
 
@@ -268,16 +281,10 @@ def _clean_environment() -> Iterator[None]:
         yield
 
 
-def _requeue_lines(max_requeues: int) -> list[str]:
-    """Queue the job again where its ranks have saved and stopped, and keep their exit code."""
-    return [
-        "code=$?",
-        f'if [ "$code" -eq {EXIT_REQUEUE} ] && '
-        f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {max_requeues} ]; then',
-        '  scontrol requeue "$SLURM_JOB_ID"',
-        "fi",
-        'exit "$code"',
-    ]
+def _asked(cluster: ClusterConfig) -> str:
+    """What Slurm may refuse, by the names of the options."""
+    names = ("partition", "account", "qos", "constraint", "nodes", "gpus_per_node", "memory_gb")
+    return ", ".join(f"slurm.{name} {value}" for name in names if (value := getattr(cluster, name)))
 
 
 def _reason(error: Exception) -> str:

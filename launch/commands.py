@@ -1,6 +1,5 @@
 """What each sub-command does: options from tyro, one call into the package that does it."""
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,25 +13,28 @@ from eval.probe import ProbeConfig, probe
 from eval.probe_report import format_table
 from eval.publish import PublishConfig, publish
 from eval.report import write_report
+from eval.run_pages import renew_pages_or_warn
 from eval.tasks import import_mvsa_single, load_task
+from launch.aside import Where, run_aside
 from launch.cluster import ClusterConfig
 from launch.demo import DemoConfig, run_demo
 from launch.job_commands import cancel_command, logs_command
-from launch.jobs import submit_probe
 from launch.local import run_local
+from launch.plan_command import plan_command
 from launch.preemption import EXIT_CODES, StopRequest
-from launch.recipes import find_recipe, list_recipes
+from launch.probes.jobs import submit_probe
+from launch.recipes import list_recipes
 from launch.retrieve_command import retrieve_command
-from launch.run_config import RunConfig, load_run_config
+from launch.run_config import RunConfig
+from launch.run_options import default_run
 from launch.shard_command import shard_command
 from launch.shard_tools import export_index_command, index_command, inspect_command, verify_command
 from launch.start import start_run, submit_run
 from launch.status_command import status_command
 from launch.stream_commands import blend_command, stream_command
 from launch.views_command import views_command
+from launch.watch_command import watch_command
 from pretrain.checkpoint import open_checkpoint
-
-logger = logging.getLogger(__name__)
 
 TASK_IMPORTERS = {"mvsa-single": import_mvsa_single}
 
@@ -73,8 +75,8 @@ class ProbeCommand:
     task: tyro.conf.Positional[str]
     """`sample-topics`, or a task folder made by `triptych import-task`."""
 
-    cluster: Literal["inline", "slurm"] = "inline"
-    """Here, or as a Slurm job."""
+    cluster: Where = "inline"
+    """Here, in the background, or as a Slurm job."""
 
     slurm: ClusterConfig = field(default_factory=ClusterConfig)
     """What a Slurm job asks for."""
@@ -91,6 +93,12 @@ class PublishCommand:
 
     out: tyro.conf.Positional[Path]
     """Folder to create."""
+
+    cluster: Where = "inline"
+    """Here, in the background, or as a Slurm job."""
+
+    slurm: ClusterConfig = field(default_factory=ClusterConfig)
+    """What a Slurm job asks for."""
 
     config: Annotated[PublishConfig, tyro.conf.arg(name="")]
 
@@ -130,7 +138,7 @@ def stats_command(arguments: list[str]) -> int:
 
 def pretrain_command(arguments: list[str]) -> int:
     """`triptych pretrain`."""
-    default, rest = _default_run(arguments)
+    default, rest = default_run(arguments, "triptych pretrain")
     command = tyro.cli(
         PretrainCommand,
         args=rest,
@@ -152,32 +160,6 @@ def pretrain_command(arguments: list[str]) -> int:
     return run_local(config.run, config.ranks)
 
 
-def _default_run(arguments: list[str]) -> tuple[RunConfig, list[str]]:
-    """The recipe, or the file after ``--config``, and the other arguments."""
-    if arguments and not arguments[0].startswith("-"):
-        return find_recipe(arguments[0]), arguments[1:]
-    if "--config" in arguments[:-1]:
-        at = arguments.index("--config")
-        default = _without_allowance(load_run_config(Path(arguments[at + 1])))
-        return default, arguments[:at] + arguments[at + 2 :]
-    if {"-h", "--help"} & set(arguments):
-        return find_recipe("base"), arguments
-    raise ValueError(
-        "give a recipe or --config run/config.json: triptych pretrain "
-        f"{{{','.join(recipe.name for recipe in list_recipes())}}}"
-    )
-
-
-def _without_allowance(config: RunConfig) -> RunConfig:
-    """What one resume was allowed, and its requeued jobs with it, is not allowed to the next."""
-    if config.allow_drift:
-        logger.warning(
-            "%s: --allow-drift %s was given for an earlier start and holds no longer",
-            config.run, " ".join(config.allow_drift),
-        )  # fmt: skip
-    return replace(config, allow_drift=())
-
-
 def _pretrain_description() -> str:
     lines = [f"{recipe.name}: {recipe.summary}" for recipe in list_recipes()]
     codes = "\n".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())
@@ -196,17 +178,26 @@ def probe_command(arguments: list[str]) -> int:
     command = tyro.cli(ProbeCommand, args=arguments, prog="triptych probe")
     checkpoint = open_checkpoint(command.checkpoint)
     if command.cluster == "slurm":
-        job = submit_probe(checkpoint.folder, command.task, command.slurm)
-        print(f"job {job.job_id}; log: {job.stdout[0]}" if job else "queued or done already")
+        job = submit_probe(checkpoint, command.task, command.slurm)
+        log = checkpoint.run.absolute() / "logs" / f"{job.job_id}_0_0_log.out" if job else ""
+        print(f"job {job.job_id}; log: {log}" if job else "queued or done already")
+        return 0
+    if command.cluster == "local":
+        print(run_aside("local", "probe", arguments, checkpoint.run, command.slurm))
         return 0
     print(format_table(probe(checkpoint, load_task(command.task), command.config)))
+    renew_pages_or_warn(checkpoint.run)
     return 0
 
 
 def publish_command(arguments: list[str]) -> int:
     """`triptych publish`."""
     command = tyro.cli(PublishCommand, args=arguments, prog="triptych publish")
-    print(publish(open_checkpoint(command.checkpoint), command.out, command.config))
+    if command.cluster == "inline":
+        print(publish(open_checkpoint(command.checkpoint), command.out, command.config))
+    else:
+        run = open_checkpoint(command.checkpoint, verify=False).run
+        print(run_aside(command.cluster, "publish", arguments, run, command.slurm))
     return 0
 
 
@@ -241,6 +232,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "blend": blend_command,
     "stream": stream_command,
     "views": views_command,
+    "plan": plan_command,
     "pretrain": pretrain_command,
     "import-task": import_task_command,
     "probe": probe_command,
@@ -250,4 +242,5 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "status": status_command,
     "logs": logs_command,
     "cancel": cancel_command,
+    "watch": watch_command,
 }

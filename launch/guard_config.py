@@ -26,7 +26,7 @@ class GuardConfig:
 
     max_starts: int = 3
     """So many starts in a row that came no step further: the next is refused. A start that a
-    signal stopped does not count."""
+    signal stopped does not count, but for a Slurm job's, which is queued again by itself."""
 
     def __post_init__(self) -> None:
         for name in ("watchdog_minutes", "start_minutes", "collective_minutes", "lock_minutes"):

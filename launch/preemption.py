@@ -36,7 +36,7 @@ class StopRequest:
     """Remembers that a signal asked for a stop; the trainer looks after each step.
 
     Repeated signals change nothing, and SIGCONT, which Slurm sends along, is ignored. Signals that
-    came before this was made, and were held up (`hold_up_signals`), count too.
+    came before this was made, and were held up by who started this program, count too.
     """
 
     def __init__(self) -> None:
@@ -60,9 +60,12 @@ class StopRequest:
                 os.write(2, text.encode())
 
 
-def hold_up_signals() -> None:
-    """Let signals wait until `StopRequest` is made, or for ever where all is done.
+def ignore_signals() -> None:
+    """From here on, where all is saved, no signal is to change how this process ends.
 
-    A program started from here inherits it.
+    srun ends the other ranks once one has left with another code than 0, as all do that saved and
+    stopped. To hold signals up is not enough: it concerns one thread, and Python takes its own
+    handlers away before the process has ended.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

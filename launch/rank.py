@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from data_sharding.batch import TripleBatch
 from launch.drift import covered
 from launch.errors import USER_ERRORS
-from launch.jobs import ProbeOnCheckpoint
 from launch.preemption import (
     EXIT_COLLAPSED,
     EXIT_NOT_FINITE,
     EXIT_REFUSED,
     EXIT_REQUEUE,
     StopRequest,
-    hold_up_signals,
+    ignore_signals,
 )
-from launch.rendezvous import rendezvous
+from launch.probes.hook import ProbeOnCheckpoint
+from launch.rendezvous import refuse_taken_port, rendezvous
 from launch.run_config import RunConfig
 from launch.run_data import RunData, check_data
 from launch.watchdog import Watchdog
@@ -46,6 +46,7 @@ def work(config: RunConfig, stop: StopRequest, prepare: Callable[[], None] = lam
         prepare: Done by the first rank when all have met; what it refuses is refused on all.
     """
     place = rendezvous()
+    refuse_taken_port(place, os.environ)
     watchdog = Watchdog(config.run, place.rank, place.world_size, config.guard)
     # Imported late: DeepSpeed takes seconds, and a bad configuration should be told at once.
     from pretrain.checkpoint.group import GroupRanks
@@ -57,7 +58,7 @@ def work(config: RunConfig, stop: StopRequest, prepare: Callable[[], None] = lam
         # The first rank does more at the end, and who leaves before it has it killed.
         with watchdog.doing("the end, where all ranks meet"):
             GroupRanks().gather(None)
-        hold_up_signals()
+        ignore_signals()
         return code
     finally:
         leave_process_group()
@@ -202,12 +203,12 @@ def evaluate_hook(config: RunConfig) -> Callable[[Backbone], Mapping[str, float]
 
 @contextmanager
 def checkpoint_hook(config: RunConfig) -> Iterator[Callable[[Path], None]]:
-    """What the first rank does after a checkpoint: a probe job per task on a cluster, else nothing.
+    """What the first rank does after a checkpoint: probe jobs on a cluster, else nothing.
 
     At the end all jobs are submitted.
     """
     if config.cluster != "slurm" or not config.probe_tasks or int(os.environ["RANK"]) != 0:
         yield lambda folder: None
     else:
-        with closing(ProbeOnCheckpoint(config.probe_tasks, config.slurm)) as hook:
+        with closing(ProbeOnCheckpoint(config.run, config.probe_tasks)) as hook:
             yield hook

@@ -2,6 +2,9 @@
 
 DeepSpeed knows nothing of Slurm: it wants RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and
 MASTER_PORT, and reaches for mpi4py when one of them is missing. So all five are set.
+
+``python -m launch.rendezvous`` prints a free port: a job's script asks for it on the first node,
+where rank 0 will listen, and hands it to all ranks.
 """
 
 import os
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 SCONTROL_TIMEOUT_SECONDS = 30
 SLURM_PORTS = range(20_000, 32_000)
 """Below Linux's ephemeral ports, which other programs are given at random."""
+PORTS_TRIED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +119,48 @@ def slurm_port(environ: Mapping[str, str]) -> int:
     return SLURM_PORTS[(job * 7 + restarts) % len(SLURM_PORTS)]
 
 
+def free_slurm_port(environ: Mapping[str, str]) -> int:
+    """The first port from `slurm_port` on that this machine, the job's first node, has free.
+
+    Raises:
+        ValueError: none is, or this is no Slurm job.
+    """
+    begin = SLURM_PORTS.index(slurm_port(environ))
+    ports = [SLURM_PORTS[(begin + turn) % len(SLURM_PORTS)] for turn in range(PORTS_TRIED)]
+    free = next((port for port in ports if not _taken(port)), None)
+    if free is None:
+        raise ValueError(f"{socket.gethostname()}: none of the ports {ports} is free")
+    return free
+
+
+def refuse_taken_port(place: Rendezvous, environ: Mapping[str, str]) -> None:
+    """Before the ranks meet: the port at which the first one listens must be free.
+
+    Raises:
+        ValueError: on the first rank, where another program has it.
+    """
+    # torchrun listens there itself, for its ranks.
+    if place.rank != 0 or environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return
+    if reason := _taken(place.master_port):
+        raise ValueError(
+            f"rank 0 of {place.world_size} cannot listen on port {place.master_port} of "
+            f"{socket.gethostname()} ({place.master_addr}): {reason}; set MASTER_PORT to a free "
+            f"one (`ss -ltnp sport = :{place.master_port}` shows who has it)"
+        )
+
+
+def _taken(port: int) -> str:
+    """Why nobody else can listen on a port of this machine; empty where one can."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as torch's does
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
 def _first_node_address(environ: Mapping[str, str]) -> str:
     """An address of the step's first node, where rank 0 runs, that resolves on this host."""
     node_list = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "")
@@ -179,3 +225,12 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def main() -> None:
+    """Print a free port for the ranks of this job."""
+    print(free_slurm_port(os.environ))
+
+
+if __name__ == "__main__":
+    main()

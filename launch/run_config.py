@@ -41,7 +41,8 @@ class RunConfig:
     """What `slurm` asks for."""
 
     probe_tasks: tuple[str, ...] = ()
-    """Tasks probed after each checkpoint, by name or folder; a job each under `slurm`."""
+    """Tasks probed after each checkpoint, by name or folder: under `slurm` by an array job of the
+    run's own, else by `triptych watch`."""
 
     online_knn: str | None = None
     """Task, by name or folder, whose labelled samples score the features by nearest neighbours
@@ -134,12 +135,21 @@ def check_run(config: RunConfig, resume: bool, fresh: bool = False) -> None:
             are; or ``resume`` is true and there is nothing to resume, or what decides the weights
             has changed.
     """
-    if resume and fresh:
-        raise ValueError("--resume goes on and --fresh begins anew: give one of them")
     config.pretrain.check_ranks(config.world_size)
     open_stream(config.pretrain.data.shards, config.pretrain.data.split)
     stats = CorpusStats.load(config.pretrain.data.stats_folder)
     config.pretrain.check_spectrogram(stats.log_mel)
+    check_run_folder(config, resume, fresh)
+
+
+def check_run_folder(config: RunConfig, resume: bool, fresh: bool = False) -> None:
+    """Whether a run may begin, or go on, in its folder.
+
+    Raises:
+        ValueError: as `check_run`, for the folder.
+    """
+    if resume and fresh:
+        raise ValueError("--resume goes on and --fresh begins anew: give one of them")
     stored = config.run / "config.json"
     if resume:
         if not stored.exists():

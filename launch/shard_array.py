@@ -87,5 +87,5 @@ def largest_array() -> int:
     if found is None:
         raise SubmissionError("scontrol show config names no MaxArraySize")
     if int(found[1]) < 2:
-        raise ValueError("this cluster takes no array jobs (MaxArraySize); use --engine local")
+        raise ValueError("this cluster takes no array jobs (MaxArraySize); use --cluster local")
     return int(found[1]) - 1

@@ -34,9 +34,9 @@ class ShardCommand:
     """Add the corpus to the finished set in OUT, as a new generation of shards; what is there
     stays as it is, rows that it has already are left out, and what is alike shares a split."""
 
-    engine: Literal["local", "slurm", "ray"] = "local"
-    """Where the tasks run: in processes here, as a Slurm array, or on Ray. Slurm and Ray need the
-    corpus and OUT on storage that every node sees."""
+    cluster: Literal["inline", "local", "slurm", "ray"] = "local"
+    """Where the tasks run: in this process, in processes here, as a Slurm array, or on Ray. Slurm
+    and Ray need the corpus and OUT on storage that every node sees."""
 
     workers: int | None = None
     """Tasks at a time: processes here (default: one for each core), elements of the Slurm array
@@ -73,8 +73,10 @@ def make_engine(command: ShardCommand) -> Engine:
     """
     if command.workers is not None and command.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {command.workers}")
-    if command.engine == "slurm":
+    if command.cluster == "slurm":
         return slurm_engine(command.slurm, command.workers)
-    if command.engine == "ray":
+    if command.cluster == "ray":
         return RayEngine(address=command.ray_address, window=command.workers)
-    return LocalEngine(workers=command.workers)
+    if command.cluster == "inline" and command.workers not in (None, 1):
+        raise ValueError("--cluster inline is one process: leave --workers out, or use local")
+    return LocalEngine(workers=1 if command.cluster == "inline" else command.workers)

@@ -46,10 +46,25 @@ def queued_jobs(job_ids: Sequence[str]) -> list[QueuedJob]:
         return []
     wanted = set(job_ids)
     # Asked for a job that it has forgotten, squeue fails; so all of this user's are asked for.
-    answer = ask_slurm("squeue", "--me", "--noheader", "--array", f"--format={_FORMAT}")
-    jobs = [QueuedJob(**dict(zip(QueuedJob.__annotations__, line.split("|"), strict=True)))
+    return [job for job in _jobs("--me", "--array") if job.job_id.split("_")[0] in wanted]
+
+
+def _jobs(*options: str) -> list[QueuedJob]:
+    answer = ask_slurm("squeue", "--noheader", f"--format={_FORMAT}", *options)
+    return [QueuedJob(**dict(zip(QueuedJob.__annotations__, line.split("|"), strict=True)))
             for line in answer.splitlines()]  # fmt: skip
-    return [job for job in jobs if job.job_id.split("_")[0] in wanted]
+
+
+def jobs_of_names(names: Sequence[str]) -> list[QueuedJob]:
+    """Those that are pending or running, of whomever, elements of arrays one by one.
+
+    Raises:
+        ValueError: there is no Slurm on this machine.
+        SubmissionError: Slurm does not answer.
+    """
+    if not names:
+        return []
+    return _jobs("--array", f"--name={','.join(names)}")
 
 
 def jobs_named(name: str) -> list[str]:

@@ -18,7 +18,8 @@ from pretrain.checkpoint import library_versions
 
 STARTS_FILE = "starts.jsonl"
 NO_FAILURES = (0, EXIT_REFUSED, EXIT_REQUEUE)
-"""Exit codes of starts that do not count towards a crash loop."""
+"""Exit codes of starts that do not count towards a crash loop. Of a Slurm job `EXIT_REQUEUE` does:
+the job is queued again by itself, where a person who stops a run and starts it knows why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +81,13 @@ def furthest_step(run: Path, starts: list[Start], from_step: int) -> int:
 
 
 def starts_in_vain(starts: list[Start], furthest: int) -> list[Start]:
-    """The last starts that came no step further, without those that a signal or a mistake ended."""
+    """The last starts that came no step further, without those that `NO_FAILURES` excuses."""
     vain: list[Start] = []
     for start in reversed(starts):
         if start.furthest < furthest:
             break
-        if start.code not in NO_FAILURES:
+        queued_again = start.code == EXIT_REQUEUE and start.job is not None
+        if start.code not in NO_FAILURES or queued_again:
             vain.append(start)
     return vain[::-1]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from eval.probe_report import ProbeReport, percent
+from eval.probe_report import score_line
 from launch.job_record import JobRecord
 from launch.run_status import RunStatus, read_status
 from launch.slurm_queue import QueuedJob
@@ -74,19 +74,11 @@ def _job_line(job: QueuedJob, record: JobRecord) -> str:
 
 
 def _probe_lines(status: RunStatus) -> list[str]:
-    """The newest report of each task."""
+    """The newest report of each task, and the best checkpoint of all."""
+    if not status.record.probes:
+        return []
     newest = {report.task["name"]: report for report in status.record.probes}
-    return [_probe_line(report) for report in newest.values()]
-
-
-def _probe_line(report: ProbeReport) -> str:
-    metric = report.task["metric"]
-    scores = ", ".join(
-        f"{subset} {percent(part.pretrained.metrics[metric])} "
-        f"({percent(part.versus_random.difference, signed=True)} over random)"
-        for subset, part in report.subsets.items()
-    )
-    return f"{report.checkpoint['name']} on {report.task['name']}: {scores}"
+    return [*map(score_line, newest.values()), status.record.choice.sentence()]
 
 
 def _duration(seconds: float) -> str:

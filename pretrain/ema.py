@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pretrain.fragment_files import FragmentReader, entries, snapshot, whole_entries
 from pretrain.fragments import Fragment, Gather, whole
-from pretrain.kernels import ema_update_
+from pretrain.kernels import TensorTable, ema_update_
 from pretrain.parts import Write
 from pretrain.schedules import ema_tau, preset_tau
 
@@ -84,6 +84,7 @@ class Target:
         """This rank's stretches of the weights that move."""
         self._gather: Gather | None = None
         self._places: list[Tensor] | None = None
+        self._table = TensorTable()
         if shared_out is not None:
             self.masters = [_stretch(followed, f) for f in shared_out if f.name in followed]
             sizes = {name: parameter.numel() for name, parameter in followed.items()}
@@ -118,6 +119,7 @@ class Target:
                 [sources[master.name, master.start] for master in self.masters],
                 self.tau(step),
                 copies,
+                table=self._table,
             )
 
     def full_masters(self) -> dict[str, Tensor]:

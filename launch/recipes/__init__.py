@@ -10,11 +10,13 @@ from pathlib import Path
 
 from launch.recipes.base import base
 from launch.recipes.demo import demo
+from launch.recipes.large import large
 from launch.recipes.systems import system1, system2, system3, system4, system5
 from launch.run_config import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
-    recipe.__name__: recipe for recipe in (base, demo, system1, system2, system3, system4, system5)
+    recipe.__name__: recipe
+    for recipe in (base, large, demo, system1, system2, system3, system4, system5)
 }
 
 

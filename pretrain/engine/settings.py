@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-BUCKET_ENTRIES = 50_000_000
-"""Most gradient entries that are reduced at once. Stage 3 makes the buffer whole at its start,
-however small the network is; DeepSpeed's own half a billion are 2 GB in float32."""
+from pretrain.memory import BUCKET_ENTRIES
 
 
 @dataclass(frozen=True, kw_only=True)

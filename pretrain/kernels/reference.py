@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float32
 from torch import Tensor
+
+from pretrain.kernels.partition import AdamwEma, FlatPartition
 
 
 def ema_update_(
@@ -11,6 +14,7 @@ def ema_update_(
     onlines: Sequence[Tensor],
     tau: float,
     copies: Sequence[Tensor] | None = None,
+    distance: Float32[Tensor, ""] | None = None,
 ) -> None:
     """``target <- target + (1 - tau) (online - target)``; then ``copy <- target``, rounded.
 
@@ -21,9 +25,39 @@ def ema_update_(
         onlines: Tensors of the same shapes, float32 or bfloat16.
         tau: Share of the old target kept, in [0, 1].
         copies: Working copies of the same shapes in any float type, overwritten.
+        distance: Overwritten with the squared distance of the online weights from the targets
+            as they were, over all tensors.
     """
     sources = [online.to(torch.float32) for online in onlines]
-    # torch has no public name for these two; its own optimizers use them.
+    if distance is not None:
+        gaps = torch._foreach_sub(sources, list(targets))  # pyright: ignore[reportPrivateImportUsage]
+        distance.copy_(torch.stack(torch._foreach_norm(gaps)).square().sum())  # pyright: ignore[reportPrivateImportUsage]
+    # torch has no public name for these; its own optimizers use them.
     torch._foreach_lerp_(list(targets), sources, 1.0 - tau)  # pyright: ignore[reportPrivateImportUsage]
     if copies is not None:
         torch._foreach_copy_(list(copies), list(targets))  # pyright: ignore[reportPrivateImportUsage]
+
+
+def adamw_ema_(partition: FlatPartition, numbers: AdamwEma) -> None:
+    """A step of AdamW on a flat partition, then the EMA of the parameters it gave.
+
+    ``m <- m + (1 - b1) (g - m)``; ``v <- b2 v + (1 - b2) g^2``; with ``k`` the step
+    ``p <- (1 - lr wd) p - lr / (1 - b1^k) m / (sqrt(v) / sqrt(1 - b2^k) + eps)``; then
+    ``target <- target + (1 - tau) (p - target)``, and the copies, rounded.
+
+    Source: Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2, as ``torch.optim.AdamW``
+    computes it; Grill et al. 2020, equation 1.
+    """
+    gradient = partition.gradients.to(torch.float32)
+    beta1, beta2 = numbers.betas
+    partition.means.lerp_(gradient, 1.0 - beta1)
+    partition.squares.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
+    root = partition.squares.sqrt().div_(numbers.root_correction).add_(numbers.eps)
+    partition.parameters.mul_(numbers.keep)
+    partition.parameters.addcdiv_(partition.means, root, value=-numbers.step_size)
+    if partition.parameter_copies is not None:
+        partition.parameter_copies.copy_(partition.parameters)
+    if partition.targets is not None:
+        partition.targets.lerp_(partition.parameters, 1.0 - numbers.tau)
+    if partition.target_copies is not None and partition.targets is not None:
+        partition.target_copies.copy_(partition.targets)

@@ -3,6 +3,7 @@
 This package must not know what the numbers mean to the training, only what they should look like.
 """
 
+from pretrain.metrics.curves import replace_curves
 from pretrain.metrics.journal import HEALTH_FILE, Journal
 from pretrain.metrics.sinks import JsonlSink, Sink, Sinks, TerminalSink
 from pretrain.metrics.tensorboard import TensorBoardSink
@@ -15,4 +16,5 @@ __all__ = [
     "Sinks",
     "TensorBoardSink",
     "TerminalSink",
+    "replace_curves",
 ]

@@ -304,7 +304,29 @@ DATA = Page(
     ),
 )
 
-PAGES = (LOSSES, SCHEDULES, COLLAPSE, ALIGNMENT, WEIGHTS, GRADIENTS, SCORES, DATA)
+PROBES = Page(
+    title="9 Probes",
+    about="Linear probes of the checkpoints, beside this as the run named probes; in shares of 1.",
+    curves=(
+        Curve(
+            title="Probe score on test",
+            tags=("probe/(.+)/(?:macro_f1|accuracy|balanced_accuracy|weighted_f1)",),
+            looks="Above the score of random weights, and rising. Intervals are in report.html.",
+        ),
+        Curve(
+            title="The same of random weights",
+            tags=("probe/(.+)/random",),
+            looks="Level: the same fresh backbones each time.",
+        ),
+        Curve(
+            title="Macro-F1 on validation",
+            tags=("probe/(.+)/validation",),
+            looks="Rises; the best checkpoint is where its mean over the tasks is highest.",
+        ),
+    ),
+)
+
+PAGES = (LOSSES, SCHEDULES, COLLAPSE, ALIGNMENT, WEIGHTS, GRADIENTS, SCORES, DATA, PROBES)
 
 
 def as_markdown(page: Page) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from data_sharding.schema import MODALITIES
-from pretrain.loss import all_pairs_loss
+from pretrain.loss import weighted_loss
 from pretrain.models import Backbone, Cohorts, GroupedMlpHead, HeadConfig, SourceHeads, Views
 from pretrain.objectives.base import FUSED, SOURCES, LossReport, Networks
 from pretrain.schedules import linear_ramp
@@ -181,10 +181,10 @@ class OnlineNetwork(nn.Module):
         )
         projections = torch.stack([targets[b] for _, b in PAIRS])
         rows = available_pairs(views.present) * scales.unsqueeze(1)
-        by_pair = all_pairs_loss(predictions, projections, rows)
+        total, by_pair = weighted_loss(predictions, projections, rows, rows.new_tensor(weights))
         return LossReport(
-            loss=(by_pair * by_pair.new_tensor(weights)).sum(),
-            by_term=by_pair.detach(),
+            loss=total,
+            by_term=by_pair,
             stages={
                 "encoder": _detached(online.features),
                 "projector": _detached(online.by_source),

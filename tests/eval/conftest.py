@@ -1,22 +1,18 @@
 """A small probe report made of clouds of points; and, where a test asks, a whole small run."""
 
-import dataclasses
 import functools
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.stats import CorpusStats
-from eval.importers.sample_topics import CORPUS, sample_topics_card
 from eval.linear_probe import LinearProbeConfig, SplitProblem
 from eval.probe_report import ProbeReport
 from eval.splits import SplitConfig, group_splits
 from eval.subset_probe import SubsetInput, probe_subsets
-from eval.tasks import load_task, save_card
+from eval.tasks import load_task
 from pretrain.checkpoint import Progress, open_checkpoint
 from pretrain.models import (
     AudioConfig,
@@ -26,8 +22,7 @@ from pretrain.models import (
     TextConfig,
 )
 from tiny import write_checkpoint
-
-CLASSES = ("animals", "food", "town")
+from tiny_tasks import CLASSES, write_few_topics
 
 
 def _subset(name, gain, num_splits):
@@ -146,25 +141,7 @@ def checkpoint(tmp_path_factory, sample_shards):
 @pytest.fixture(scope="session")
 def few_topics(tmp_path_factory):
     """A task of a few pictures of three topics from the sample corpus."""
-    folder = tmp_path_factory.mktemp("few")
-    corpus, few = CORPUS, folder / "corpus"
-    counts = dict.fromkeys(CLASSES, 0)
-    lines = []
-    for line in (corpus / "manifest.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        topic = row["labels"]["topic"]
-        if row["split"] == "probe" and counts.get(topic, 99) < 12:
-            counts[topic] += 1
-            lines.append(line)
-            for media in (row[name] for name in ("image", "audio") if row.get(name)):
-                (few / media).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(corpus / media, few / media)
-    (few / "manifest.jsonl").write_text("\n".join(lines))
-    shard_corpus(few, folder / "task", ShardingConfig())
-    card = dataclasses.replace(
-        sample_topics_card(), name="few-topics", classes=CLASSES, learn_split=None
-    )
-    return save_card(folder / "task", card)
+    return write_few_topics(tmp_path_factory.mktemp("few"))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import drill
+import drill_table
 from drill_looks import INTERVAL, LeftOutError, expect
 from drill_run import Ground
 
@@ -33,7 +34,7 @@ def test_what_the_drill_did_not_expect_or_left_out_or_broke_on_is_shown_and_fail
     }
     ground = Ground(folder=Path(), shards=Path(), seed=0, kills=0)
     for seen, act in scenes.items():
-        row = drill.play(drill.Scene("a fault", "nothing", act), ground)
+        row = drill_table.play(drill_table.Scene("a fault", "nothing", act), ground)
         assert not row.as_expected
         assert f"**NOT AS EXPECTED**: {seen}" in row.show()
     assert drill.exit_code(False, check=True) == 1

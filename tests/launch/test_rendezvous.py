@@ -1,9 +1,20 @@
 import os
+import socket
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from launch.rendezvous import SLURM_PORTS, Rendezvous, find_rendezvous, rendezvous, slurm_port
+from launch.rendezvous import (
+    SLURM_PORTS,
+    Rendezvous,
+    find_rendezvous,
+    free_port,
+    refuse_taken_port,
+    rendezvous,
+    slurm_port,
+)
 
 TORCHRUN = {
     "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4",
@@ -95,6 +106,32 @@ def test_a_requeued_job_takes_another_port():
 def test_jobs_in_a_row_take_different_ports():
     ports = {slurm_port(SLURM | {"SLURM_JOB_ID": str(job)}) for job in range(1000, 1100)}
     assert len(ports) == 100
+
+
+def test_the_script_of_a_job_finds_a_free_port_near_its_own():
+    first = slurm_port(SLURM)
+    command = [sys.executable, "-m", "launch.rendezvous"]
+    with socket.create_server(("", first)):
+        answer = subprocess.run(
+            command, env=os.environ | SLURM, capture_output=True, text=True, check=True
+        )
+    assert int(answer.stdout) in SLURM_PORTS[SLURM_PORTS.index(first) + 1 :][:100]
+
+
+def test_a_port_that_is_taken_is_refused_by_the_first_rank_with_its_values():
+    port = free_port()
+    first, second = (
+        find_rendezvous(SLURM | {"SLURM_PROCID": rank, "SLURM_LOCALID": "0"}
+                        | {"MASTER_ADDR": "gpu07", "MASTER_PORT": str(port)})
+        for rank in ("0", "1")
+    )  # fmt: skip
+    refuse_taken_port(first, {})
+    with socket.create_server(("", port)):
+        message = rf"rank 0 of 16 cannot listen on port {port} of \S+ \(gpu07\): .*in use.*; set"
+        with pytest.raises(ValueError, match=message):
+            refuse_taken_port(first, {})
+        refuse_taken_port(second, {})
+        refuse_taken_port(first, {"TORCHELASTIC_USE_AGENT_STORE": "True"})
 
 
 @pytest.mark.parametrize(

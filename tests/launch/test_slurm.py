@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from launch.cluster import ClusterConfig, SubmissionError, submit_command
-from launch.jobs import ProbeOnCheckpoint, probe_job_name
 from launch.rendezvous import find_rendezvous
 from launch.slurm_queue import jobs_named
-from pretrain.checkpoint import Marker, Progress, open_checkpoint
 
 pytestmark = pytest.mark.slurm
 
@@ -101,21 +99,6 @@ def test_a_fake_node_name_falls_back_to_its_address(slurm_cluster):
         "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0",
     }  # fmt: skip
     assert find_rendezvous(environ).master_addr == "127.0.0.1"
-
-
-def test_the_hook_puts_one_probe_for_each_checkpoint_into_the_queue(slurm_cluster, tmp_path):
-    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000100"
-    checkpoint.mkdir(parents=True)
-    marker = Marker(progress=Progress(100, 0), world_size=1, versions={}, files={})
-    (checkpoint / "COMPLETE").write_text(marker.to_text())
-    # Held up before it starts: whether the probe works is not asked here.
-    hook = ProbeOnCheckpoint(("topics",), ClusterConfig(setup=("sleep 60",)))
-    hook(checkpoint)
-    hook(checkpoint)
-    hook.close()
-    queued = jobs_named(probe_job_name(open_checkpoint(checkpoint).digest, "topics"))
-    slurm_cluster.run("scancel", *queued)
-    assert len(queued) == 1
 
 
 @pytest.mark.parametrize(

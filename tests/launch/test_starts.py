@@ -13,8 +13,8 @@ from launch.starts import (
 )
 
 
-def start(furthest, code=None):
-    return Start(furthest=furthest, from_step=0, ranks=2, drift={}, code=code)
+def start(furthest, code=None, job=None):
+    return Start(furthest=furthest, from_step=0, ranks=2, drift={}, code=code, job=job)
 
 
 def test_starts_that_came_no_further_are_in_vain():
@@ -26,6 +26,14 @@ def test_starts_that_came_no_further_are_in_vain():
 def test_a_clean_stop_and_a_mistake_that_was_told_count_neither_for_nor_against():
     codes = [None, EXIT_REQUEUE, EXIT_REFUSED, EXIT_NOT_FINITE]
     assert len(starts_in_vain([start(7, code) for code in codes], furthest=7)) == 2
+
+
+def test_a_job_that_is_queued_again_without_a_step_of_progress_counts():
+    requeued = [start(7, EXIT_REQUEUE, job="41")] * 3
+    assert len(starts_in_vain(requeued, furthest=7)) == 3
+    assert starts_in_vain(requeued, furthest=8) == []
+    assert len(starts_in_vain([start(7, None, job="41")], furthest=7)) == 1  # a node's death
+    assert starts_in_vain([start(7, EXIT_REFUSED, job="41")], furthest=7) == []
 
 
 def test_how_far_a_run_came_is_read_from_what_it_logged(tmp_path):

@@ -1,90 +1,71 @@
-"""The fused EMA against its plain twin; the kernel itself runs under Triton's interpreter."""
+"""What the fused operations promise on any device; the kernels are in test_kernels_gpu.py."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from pretrain.kernels import ema_update_, reference
-
-INTERPRETED = """
-import torch
-from pretrain.kernels.ema import BLOCK, fused_ema_update_
-from pretrain.kernels import reference
-
-torch.manual_seed(0)
-for size in (1, 7, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5):
-    for online_dtype in (torch.float32, torch.bfloat16):
-        for copy_dtype in (None, torch.float32, torch.bfloat16):
-            target = torch.randn(size)
-            online = torch.randn(size).to(online_dtype)
-            twin = target.clone()
-            copies = None if copy_dtype is None else [torch.zeros(size, dtype=copy_dtype)]
-            twins = None if copies is None else [torch.zeros_like(copies[0])]
-            fused_ema_update_([target], [online], 0.996, copies)
-            reference.ema_update_([twin], [online], 0.996, twins)
-            torch.testing.assert_close(target, twin, rtol=1e-6, atol=1e-7)
-            if copies is not None:
-                # The interpreter truncates on a bfloat16 store: one unit in the last place.
-                rtol = 2**-7 if copy_dtype == torch.bfloat16 else 1e-6
-                torch.testing.assert_close(copies[0], twins[0], rtol=rtol, atol=1e-7)
-print("kernel equals twin")
-"""
-
-
-def test_the_kernel_equals_its_plain_twin_under_the_interpreter():
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "kernel equals twin" in done.stdout
-
-
-COMPILED = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from pretrain.kernels._ema_triton import ema_kernel
-
-source = ASTSource(
-    fn=ema_kernel,
-    signature={"target": "*fp32", "online": "*fp32", "copy": "*bf16", "weight": "fp32",
-               "num_elements": "i32", "HAS_COPY": "constexpr", "BLOCK": "constexpr"},
-    constexprs={"HAS_COPY": True, "BLOCK": 4096},
-    attrs={(i,): [["tt.divisibility", 16]] for i in (0, 1, 2, 4)},
+from pretrain.kernels import (
+    AdamwEma,
+    FlatPartition,
+    TensorTable,
+    adamw_ema_,
+    ema_update_,
+    fused_all_pairs_loss,
 )
-for capability in (80, 90, 100):
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32))
-    assert len(compiled.asm["cubin"]) > 0
-    ptx = compiled.asm["ptx"]
-    assert "ld.global.v4" in ptx or "v4.b32" in ptx, "loads are not 16 bytes wide"
-    assert ".local" not in ptx, "registers were spilled"
-print("compiled")
-"""
 
-
-def test_the_kernel_compiles_for_three_gpu_generations_with_wide_loads():
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "compiled" in done.stdout
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs a CUDA device"
 )  # all else runs without
-def test_the_kernel_stays_within_its_error_budget_on_a_gpu():
-    target = torch.randn(1_000_003, device="cuda")
-    online = torch.randn(1_000_003, device="cuda")
-    exact = target.double() + 0.004 * (online.double() - target.double())
-    eager = target.clone()
-    reference.ema_update_([eager], [online], 0.996)
-    ema_update_([target], [online], 0.996)
-    error, eager_error = ((t.double() - exact).abs().max() for t in (target, eager))
-    assert error <= max(2.0 * eager_error.item(), 4 * 2**-24 * exact.abs().max().item())
+def test_every_kernel_stays_within_its_error_budget_on_a_gpu(tmp_path):
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "kernels_numerics.py", "--out", tmp_path / "numerics.json"],
+        env=os.environ | {"PYTHONPATH": str(BENCHMARKS.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_table_is_made_anew_only_when_a_tensor_moved():
+    tensors = [torch.zeros(5), torch.zeros(9)]
+    table = TensorTable()
+    rows = table.rows(tensors, tensors, tensors, block=4)
+    assert table.rows(tensors, tensors, tensors, block=4) is rows
+    moved = table.rows(tensors, tensors, [torch.zeros(5), torch.zeros(9)], block=4)
+    assert moved is not rows
+    assert moved.blocks is rows.blocks
+    grown = table.rows(*[[torch.zeros(9), torch.zeros(9)]] * 3, block=4)
+    assert len(grown.blocks) == 6
+
+
+def test_a_table_gives_every_tensor_its_own_blocks():
+    tensors = [torch.zeros(5), torch.zeros(0), torch.zeros(8)]
+    rows = TensorTable().rows(tensors, tensors, tensors, block=4)
+    assert rows.blocks.tolist() == [[0, 0], [0, 1], [2, 0], [2, 1]]
+    assert rows.tensors[:, 3].tolist() == [5, 0, 8]
+
+
+def test_a_tensor_that_is_not_contiguous_is_refused():
+    turned = [torch.zeros(3, 4).T]
+    with pytest.raises(ValueError, match="not contiguous"):
+        TensorTable().rows(turned, turned, turned, block=4)
+
+
+def test_the_distance_is_that_of_the_weights_before_the_update():
+    targets, onlines = [torch.zeros(3), torch.ones(2)], [torch.ones(3), torch.full((2,), 3.0)]
+    distance = torch.zeros(())
+    ema_update_(targets, onlines, 0.5, distance=distance)
+    assert distance.item() == pytest.approx(3 * 1.0 + 2 * 4.0)
+    ema_update_([], [], 0.5, distance=distance)
+    assert distance.item() == 0.0
 
 
 def test_a_bfloat16_master_is_refused():
@@ -98,6 +79,70 @@ def test_shapes_that_differ_are_refused():
         ema_update_([torch.zeros(4)], [torch.zeros(5)], 0.99)
 
 
+def test_online_weights_of_several_types_are_refused():
+    mixed = [torch.zeros(4), torch.zeros(4, dtype=torch.bfloat16)]
+    with pytest.raises(ValueError, match="several dtypes"):
+        ema_update_([torch.zeros(4), torch.zeros(4)], mixed, 0.99)
+
+
 def test_a_tau_outside_zero_to_one_is_refused():
     with pytest.raises(ValueError, match="tau"):
         ema_update_([torch.zeros(4)], [torch.zeros(4)], 1.5)
+
+
+def adamw_numbers(**changes):
+    usual = {"learning_rate": 0.1, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.1}
+    return AdamwEma(**usual | {"step": 1, "tau": 0.9} | changes)
+
+
+def test_ten_steps_equal_those_of_torch_and_an_average_after_each():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(50))
+    flat = FlatPartition(
+        parameters=weight.detach().clone(),
+        gradients=torch.zeros(50),
+        means=torch.zeros(50),
+        squares=torch.zeros(50),
+        targets=torch.zeros(50),
+        target_copies=torch.zeros(50, dtype=torch.bfloat16),
+    )
+    optimizer = torch.optim.AdamW([weight], lr=0.1, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)
+    target = torch.zeros(50)
+    for step in range(1, 11):
+        flat.gradients.normal_()
+        weight.grad = flat.gradients.clone()
+        optimizer.step()
+        target.lerp_(weight.detach(), 0.1)
+        adamw_ema_([flat], adamw_numbers(step=step))
+    torch.testing.assert_close(flat.parameters, weight.detach())
+    torch.testing.assert_close(flat.targets, target)
+    torch.testing.assert_close(flat.target_copies, target.bfloat16(), rtol=2**-7, atol=1e-6)
+
+
+def test_partitions_that_do_not_fit_are_refused():
+    flat = dict.fromkeys(("parameters", "gradients", "means", "squares"), torch.zeros(4))
+    for changes, message in (
+        ({"means": torch.zeros(5)}, "means"),
+        ({"squares": torch.zeros(4, dtype=torch.bfloat16)}, "squares"),
+        ({"target_copies": torch.zeros(4)}, "without targets"),
+    ):
+        with pytest.raises(Exception, match=message):
+            FlatPartition(**flat | changes)
+
+
+def test_numbers_of_no_step_are_refused():
+    for changes in ({"betas": (0.9, 1.0)}, {"step": 0}, {"tau": 1.1}):
+        with pytest.raises(ValueError, match=next(iter(changes))):
+            adamw_numbers(**changes)
+
+
+def test_the_loss_kernel_refuses_what_it_cannot_do():
+    rows, weights = torch.randn(1, 2, 4, 8), torch.ones(1, 4)
+    with pytest.raises(ValueError, match="float64"):
+        fused_all_pairs_loss(rows.double(), rows.double(), weights, 1e-12)
+    with pytest.raises(ValueError, match="weights must be float32"):
+        fused_all_pairs_loss(rows, rows, weights.double(), 1e-12)
+    with pytest.raises(ValueError, match="predictions alone"):
+        fused_all_pairs_loss(rows, rows.clone().requires_grad_(), weights, 1e-12)
+    with pytest.raises(ValueError, match="no rows"):
+        fused_all_pairs_loss(rows[:, :, :0], rows[:, :, :0], weights[:, :0], 1e-12)

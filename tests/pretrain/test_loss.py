@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pretrain.loss import all_pairs_loss
+from pretrain.loss import all_pairs_loss, weighted_loss
 from pretrain.models import GroupedMlpHead, HeadConfig
 
 
@@ -70,6 +70,26 @@ def test_the_gradient_passes_a_numerical_check():
     assert torch.autograd.gradcheck(
         lambda rows: all_pairs_loss(rows, projections, weights), predictions.requires_grad_()
     )
+
+
+def test_the_gradient_of_the_weighted_sum_passes_a_numerical_check():
+    predictions, projections, weights = some_rows(pairs=2, batch=3, embed=4)
+    pair_weights = torch.tensor([0.3, 1.7], dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda rows: weighted_loss(rows, projections, weights, pair_weights)[0],
+        predictions.requires_grad_(),
+    )
+
+
+def test_the_weighted_sum_is_that_of_the_pairs_which_have_no_gradient():
+    predictions, projections, weights = some_rows()
+    pair_weights = torch.rand(10, dtype=torch.float64)
+    predictions.requires_grad_()
+    total, by_pair = weighted_loss(predictions, projections, weights, pair_weights)
+    expected = all_pairs_loss(predictions, projections, weights).detach()
+    torch.testing.assert_close(by_pair, expected)
+    torch.testing.assert_close(total.detach(), (expected * pair_weights).sum())
+    assert not by_pair.requires_grad
 
 
 def test_a_prediction_of_zeros_has_a_finite_gradient():
