@@ -72,7 +72,7 @@ SCENES = {
     ),
 }
 
-SHORT = ("signal", "ranks", "array", "twice", "mistakes")
+SHORT = ("signal", "ranks", "twice")
 """What the tests play."""
 
 

@@ -51,14 +51,14 @@ def killed_element(ground: ClusterGround) -> Seen:
 def second_submissions(ground: ClusterGround) -> Seen:
     """A run that a job pretrains is submitted again: by the command, and past it by the script."""
     job = PretrainJob(ground, "twice")
+    job.until_steps(BEFORE)
+    first, rank = job.job_id, job.rank(1)
+    os.kill(rank, signal.SIGSTOP)  # so that it is still there, however long the others take
     before = (job.run / "config.json").read_bytes()
     again = ["pretrain", "--config", str(job.run / "config.json"), "--resume", "--ranks", "7"]
     said = _refused(*again)
     expect(f"job {job.job_id} (pretrain-twice) pretrains it already" in said, said)
     expect((job.run / "config.json").read_bytes() == before, "the configuration has changed")
-    job.until_steps(BEFORE)
-    first, rank = job.job_id, job.rank(1)
-    os.kill(rank, signal.SIGSTOP)  # so that it is still there, however long the other takes
     job.submit_script()
     job.ends("FAILED")
     expect((code := job.exit_code()) == EXIT_REFUSED, f"the second job's exit code is {code}")

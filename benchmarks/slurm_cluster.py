@@ -20,6 +20,7 @@ from pathlib import Path
 
 NODES = ("n1", "n2", "n3")
 START_SECONDS = 60
+STOP_SECONDS = 10
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 NODE_VARIABLE = "TRIPTYCH_CLUSTER_NODE"
 """In the environment of a node's daemon, and so in that of every step that it starts."""
@@ -140,7 +141,8 @@ class SlurmCluster:
 
     def _write_configuration(self) -> None:
         """The munge key, slurm.conf and the folders it names."""
-        (self.folder / "state").mkdir()
+        for name in ("state", *(f"spool-{node}" for node in NODES)):
+            (self.folder / name).mkdir()
         (self.folder / "munge.key").write_bytes(os.urandom(64))
         (self.folder / "munge.key").chmod(0o600)
         ports = free_ports(1 + len(NODES))
@@ -246,9 +248,13 @@ class SlurmCluster:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-        for pid in self.leftovers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        # Again and again: they may start others, and take a moment to be gone.
+        deadline = time.monotonic() + STOP_SECONDS
+        while (left := self.leftovers()) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
 
     def leftovers(self) -> list[int]:
         """Processes that still have our SLURM_CONF in their environment, this one aside."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._ops import OpOverload
+from torch.utils import _device
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -100,6 +101,9 @@ def without_content() -> Iterator[None]:
     for it is put into torch's own place, for a mode would not reach what a backward pass computes
     again.
     """
+    # transformers swaps `torch.linspace` while it loads weights; had torch made its list of what
+    # makes tensors just then, the true one would not be on it, and would make real ones.
+    _device._device_constructors.cache_clear()
     whole = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = _fused_attention
     try:

@@ -12,7 +12,7 @@ from slurm_cluster import running_cluster
 
 pytestmark = pytest.mark.slurm
 
-STEPS = 32
+STEPS = 48
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,10 @@ def ground(tmp_path_factory, slurm_cluster) -> ClusterGround:
 @pytest.mark.parametrize("name", cluster_drill.SHORT)
 def test_a_scene_on_a_real_cluster_ends_as_it_should(ground, name):
     scene = cluster_drill.SCENES[name]
-    row = play(scene, ground)
+    try:
+        row = play(scene, ground)
+    finally:
+        ground.cluster.run("scancel", "--me")  # no failure of one is to be one of others
     print(row.show())
     assert row.as_expected, f"{scene.fault}: expected {scene.expected}, seen: {row.seen}"
 
@@ -35,7 +38,7 @@ def test_a_stopped_cluster_leaves_no_process(slurm_cluster, tmp_path):
     folder.mkdir()
     with running_cluster(folder) as cluster:
         cluster.run("sbatch", "--output=/dev/null", f"--wrap=srun bash -c {shlex.quote(stubborn)}")
-        cluster.wait_for(lambda: (tmp_path / "pid").exists(), "a running job")
+        cluster.wait_for(lambda: (tmp_path / "pid").exists(), "a running job", seconds=90)
         pid = int((tmp_path / "pid").read_text())
         assert pid in cluster.leftovers()
     assert cluster.leftovers() == []

@@ -1,4 +1,4 @@
-"""What a plan tells, and each finding provoked."""
+"""What a plan tells, and each finding provoked; above 300 lines, for there are many findings."""
 
 import json
 import shutil
