@@ -21,6 +21,8 @@ from pathlib import Path
 NODES = ("n1", "n2", "n3")
 START_SECONDS = 60
 STOP_SECONDS = 10
+LONGEST_FOLDER = 75
+"""Letters; a socket's path has at most 107, and a job whose has more is queued again for ever."""
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 NODE_VARIABLE = "TRIPTYCH_CLUSTER_NODE"
 """In the environment of a node's daemon, and so in that of every step that it starts."""
@@ -141,6 +143,8 @@ class SlurmCluster:
 
     def _write_configuration(self) -> None:
         """The munge key, slurm.conf and the folders it names."""
+        if len(str(self.folder)) > LONGEST_FOLDER:
+            raise ValueError(f"{self.folder}: too long a path for the sockets of slurmstepd in it")
         for name in ("state", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir()
         (self.folder / "munge.key").write_bytes(os.urandom(64))
