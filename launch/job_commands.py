@@ -107,8 +107,8 @@ def cancel(run: Path, now: bool) -> list[str]:
         raise ValueError(f"{run}: no run folder: it holds no config.json")
     jobs = {job.job_id: job for job in read_jobs(run)}
     queued: dict[str, QueuedJob] = {}
-    for job in queued_jobs(list(jobs)):
-        queued.setdefault(job.job_id.split("_")[0], job)
+    for job in queued_jobs(list(jobs.values())):
+        queued.setdefault(job.whole_id, job)
     done = [
         _cancel_job(jobs[job_id], job.state == "RUNNING" and not now)
         for job_id, job in queued.items()

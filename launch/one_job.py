@@ -17,10 +17,7 @@ def refuse_second_job(run: Path) -> None:
         ValueError: one is, or there is no Slurm on this machine.
         SubmissionError: Slurm does not answer.
     """
-    submitted = {job.job_id: job.name for job in read_jobs(run) if job.kind == "pretrain"}
-    for job in queued_jobs(list(submitted)):
-        if job.name != submitted[job.job_id]:
-            continue  # the cluster has begun to count anew
+    for job in queued_jobs([job for job in read_jobs(run) if job.kind == "pretrain"]):
         where = f" on {job.nodes}" if job.nodes else ""
         raise ValueError(
             f"{run}: job {job.job_id} ({job.name}) pretrains it already: {job.state}{where}; wait "

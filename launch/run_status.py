@@ -93,7 +93,7 @@ class RunStatus:
     def queued_of(self, kind: str) -> list[QueuedJob]:
         """The jobs of one kind that are pending or running."""
         ids = {job.job_id for job in self.jobs if job.kind == kind}
-        return [job for job in self.queued if job.job_id.split("_")[0] in ids]
+        return [job for job in self.queued if job.whole_id in ids]
 
     @property
     def _pretrain(self) -> Mapping[str, Any]:
@@ -144,7 +144,7 @@ def _ask_queue(jobs: list[JobRecord]) -> tuple[list[QueuedJob], str | None]:
     if shutil.which("squeue") is None:
         return [], "no squeue on PATH, so the queue is not known here"
     try:
-        return queued_jobs([job.job_id for job in jobs]), None
+        return queued_jobs(jobs), None
     except SubmissionError as error:
         return [], str(error)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launch.cluster import SubmissionError
+from launch.job_record import JobRecord
 
 ANSWER_SECONDS = 120
 """How long a controller that does not answer is waited for."""
@@ -34,19 +35,25 @@ class QueuedJob:
     left: str
     nodes: str
 
+    @property
+    def whole_id(self) -> str:
+        """Of the array that it is an element of; of another job its own id."""
+        return self.job_id.split("_")[0]
 
-def queued_jobs(job_ids: Sequence[str]) -> list[QueuedJob]:
+
+def queued_jobs(jobs: Sequence[JobRecord]) -> list[QueuedJob]:
     """Those of some jobs that are pending or running, elements of arrays one by one.
 
     Raises:
         ValueError: there is no Slurm on this machine.
         SubmissionError: Slurm does not answer.
     """
-    if not job_ids:
+    if not jobs:
         return []
-    wanted = set(job_ids)
+    # By name too: a cluster that was set up anew counts from 1 again.
+    wanted = {(job.job_id, job.name) for job in jobs}
     # Asked for a job that it has forgotten, squeue fails; so all of this user's are asked for.
-    return [job for job in _jobs("--me", "--array") if job.job_id.split("_")[0] in wanted]
+    return [job for job in _jobs("--me", "--array") if (job.whole_id, job.name) in wanted]
 
 
 def _jobs(*options: str) -> list[QueuedJob]:

@@ -62,7 +62,7 @@ def _job_lines(status: RunStatus) -> list[tuple[str, str]]:
     if status.queue_unknown is not None:
         return [("queue", status.queue_unknown)]
     by_id = {job.job_id: job for job in status.jobs}
-    texts = [_job_line(job, by_id[job.job_id.split("_")[0]]) for job in status.queued]
+    texts = [_job_line(job, by_id[job.whole_id]) for job in status.queued]
     return [("queue" if at == 0 else "", text) for at, text in enumerate(texts)]
 
 

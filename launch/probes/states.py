@@ -121,12 +121,12 @@ def _state(
         for number, probed in enumerate(job.tasks)
         if task_name(probed) == task_name(task)
     ]
-    in_queue = {job.job_id for job in queued if job.name == name}
+    in_queue = [job for job in queued if job.name == name]
     # One whose submitter died before it was recorded may be probing anything.
     known = {job.job_id for job in ours}
-    unknown = any(job_id.split("_")[0] not in known for job_id in in_queue)
+    unknown = any(job.whole_id not in known for job in in_queue)
     state: State = "ended" if elements else "missing"
-    if unknown or in_queue & set(elements):
+    if unknown or any(job.job_id in elements for job in in_queue):
         state = "queued"
     if has_report(checkpoint, task):
         state = "reported"
