@@ -4,6 +4,8 @@
 TRIPTYCH_VENV ?= .venv
 PYTHON ?= python3
 BIN := $(abspath $(TRIPTYCH_VENV))/bin
+# One more than cores: tests wait a good deal. Each takes up to 2 GB.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$(( cores < 7 ? cores + 1 : 8 )))
 STAMP := $(abspath $(TRIPTYCH_VENV))/.triptych-installed
 
 # DeepSpeed compiles one op at its first start (about a minute); kept with the environment.
@@ -36,7 +38,7 @@ demo: install
 	$(BIN)/triptych demo
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 drill: install
 	$(BIN)/python -m pytest -m drill

@@ -18,6 +18,7 @@ from pathlib import Path
 from cluster_losses import dead_nodes, dead_ranks, starts_in_vain, taken_port
 from cluster_refusals import killed_element, mistakes, second_submissions
 from cluster_run import ClusterGround
+from cluster_short import three_in_turn
 from cluster_stops import (
     asked_by_script,
     asked_by_signal,
@@ -72,8 +73,8 @@ SCENES = {
     ),
 }
 
-SHORT = ("signal", "ranks", "twice")
-"""What the tests play."""
+SHORT = Scene("submitted twice more, USR2, kill -9 of rank 0", f"refused; {GOES_ON}", three_in_turn)
+"""What the tests play: `twice`, `signal` and half of `ranks` in one run."""
 
 
 def main() -> int:

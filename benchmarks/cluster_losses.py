@@ -43,10 +43,7 @@ def dead_ranks(ground: ClusterGround) -> Seen:
     seconds = []
     for rank in (1, 0):
         job.until_steps(last_step(job.run) + BEFORE)
-        job.kill_rank(rank)
-        seconds.append(job.ends("FAILED"))
-        expect(seconds[-1] < END_SECONDS, f"the step ended only {seconds[-1]:.0f} s later")
-        job.submit()
+        seconds.append(kill_and_submit_again(job, rank))
     job.ends()
     return Seen(
         times=2,
@@ -54,6 +51,15 @@ def dead_ranks(ground: ClusterGround) -> Seen:
         steps_lost=job.is_as_undisturbed(starts=3, most_lost=MOST_LOST),
         seconds={"to the end of the step": seconds},
     )
+
+
+def kill_and_submit_again(job: PretrainJob, rank: int) -> float:
+    """``kill -9`` of one rank, after which the step must end; the seconds that it took."""
+    job.kill_rank(rank)
+    seconds = job.ends("FAILED")
+    expect(seconds < END_SECONDS, f"the step ended only {seconds:.0f} s later")
+    job.submit()
+    return seconds
 
 
 def starts_in_vain(ground: ClusterGround) -> Seen:

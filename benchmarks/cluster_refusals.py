@@ -52,12 +52,23 @@ def second_submissions(ground: ClusterGround) -> Seen:
     """A run that a job pretrains is submitted again: by the command, and past it by the script."""
     job = PretrainJob(ground, "twice")
     job.until_steps(BEFORE)
+    submit_second_jobs(job)
+    job.ends()
+    return Seen(
+        times=2,
+        seen=f"exit {EXIT_REFUSED}, the job named, before sbatch and by the lock; the first same",
+        steps_lost=job.is_as_undisturbed(starts=1),
+    )
+
+
+def submit_second_jobs(job: PretrainJob) -> None:
+    """By the command and by the script, while the first one runs: both are refused."""
     first, rank = job.job_id, job.rank(1)
     os.kill(rank, signal.SIGSTOP)  # so that it is still there, however long the others take
     before = (job.run / "config.json").read_bytes()
     again = ["pretrain", "--config", str(job.run / "config.json"), "--resume", "--ranks", "7"]
     said = _refused(*again)
-    expect(f"job {job.job_id} (pretrain-twice) pretrains it already" in said, said)
+    expect(f"job {job.job_id} (pretrain-{job.run.name}) pretrains it already" in said, said)
     expect((job.run / "config.json").read_bytes() == before, "the configuration has changed")
     job.submit_script()
     job.ends("FAILED")
@@ -66,12 +77,6 @@ def second_submissions(ground: ClusterGround) -> Seen:
     expect(len(told) == 1 and f"Slurm job {first}" in told[0], f"it was said: {told}")
     job.job_id = first
     os.kill(rank, signal.SIGCONT)
-    job.ends()
-    return Seen(
-        times=2,
-        seen=f"exit {EXIT_REFUSED}, the job named, before sbatch and by the lock; the first same",
-        steps_lost=job.is_as_undisturbed(starts=1),
-    )
 
 
 def mistakes(ground: ClusterGround) -> Seen:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from drill_looks import INTERVAL, SurpriseError, expect, last_step, same_losses, same_state
+from drill_looks import INTERVAL, expect, last_step, same_losses, same_state
 from drill_run import Ground
 from slurm_cluster import ENDED, SlurmCluster
 
@@ -119,12 +119,7 @@ class PretrainJob:
 
     def rank(self, number: int) -> int:
         """Process id of a rank."""
-        marks = (f"SLURM_JOB_ID={self.job_id}", f"SLURM_PROCID={number}")
-        for pid in self._cluster.processes(*marks):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"launch.worker" in words and b"srun" not in words[0]:
-                return pid
-        raise SurpriseError(f"rank {number} of job {self.job_id} is nowhere")
+        return self._cluster.rank(self.job_id, number)
 
     def left_the_nodes(self) -> float:
         """Wait until the job is in the queue again; the seconds that it took."""

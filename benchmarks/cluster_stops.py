@@ -32,12 +32,12 @@ def to_the_end(ground: ClusterGround) -> Seen:
 
 def asked_by_signal(ground: ClusterGround) -> Seen:
     """``scancel --signal=USR2`` to a job that `triptych pretrain` has submitted."""
-    return _stopped(ground, PretrainJob(ground, "signal"), partial(_signal, ground))
+    return _stopped(ground, PretrainJob(ground, "signal"), partial(signal_job, ground))
 
 
 def asked_by_script(ground: ClusterGround) -> Seen:
     """The same to a job of slurm/pretrain.sbatch."""
-    return _stopped(ground, PretrainJob(ground, "script", script=True), partial(_signal, ground))
+    return _stopped(ground, PretrainJob(ground, "script", script=True), partial(signal_job, ground))
 
 
 def asked_to_requeue(ground: ClusterGround) -> Seen:
@@ -78,7 +78,7 @@ def too_many_requeues(ground: ClusterGround) -> Seen:
     """A job that may not be queued again, and its run, which is submitted again."""
     job = PretrainJob(ground, "max-requeues", replace(TWO_NODES, max_requeues=0))
     job.until_steps(BEFORE)
-    _signal(ground, job)
+    signal_job(ground, job)
     job.ends("FAILED")
     expect((code := job.exit_code()) == EXIT_REQUEUE, f"its exit code is {code}")
     told = "saved, and not queued again: slurm.max_requeues is 0"
@@ -92,7 +92,8 @@ def too_many_requeues(ground: ClusterGround) -> Seen:
     )
 
 
-def _signal(ground: ClusterGround, job: PretrainJob) -> None:
+def signal_job(ground: ClusterGround, job: PretrainJob) -> None:
+    """``scancel --signal=USR2``."""
     ground.cluster.run("scancel", "--signal=USR2", job.job_id)
 
 
@@ -106,14 +107,20 @@ def _stopped(ground: ClusterGround, job: PretrainJob, ask: Callable[[PretrainJob
     job.until_started_again(1)
     job.ends()
     lost = job.is_as_undisturbed(starts=2)
-    first, second = job.starts()
-    expect(second.from_step == reached, f"stopped at {reached}, it went on at {second.from_step}")
+    code = goes_on_at(job, reached)
     return Seen(
         times=1,
-        seen=f"saved at step {reached} (exit {first.code}), queued again, same",
+        seen=f"saved at step {reached} (exit {code}), queued again, same",
         steps_lost=lost,
         seconds={"until the nodes are free": [stopped]},
     )
+
+
+def goes_on_at(job: PretrainJob, reached: int) -> int | None:
+    """The second start goes on where the first had stopped; with which code that ended."""
+    first, second = job.starts()[:2]
+    expect(second.from_step == reached, f"stopped at {reached}, it went on at {second.from_step}")
+    return first.code
 
 
 def _files(run: Path) -> dict[str, tuple[int, int]]:

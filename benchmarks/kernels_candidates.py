@@ -1,36 +1,21 @@
-"""What `kernels_timed` times: each operation by a fused kernel and by plain torch in several ways.
-
-An operation has its candidates over the same kind of tensors, and the bytes that it cannot do
-without: every input read once, every output written once.
-"""
+"""What `kernels_timed` times: operations by a fused kernel and by plain torch in several ways."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
+from kernels_candidates_layers import lars_operation
+from kernels_candidates_pictures import pictures_operation
+from kernels_operation import COMPILED, FUSED, Operation, Run, Sizes
 from torch import Tensor
 
 from pretrain import loss
 from pretrain.kernels import AdamwEma, FlatPartition, TensorTable, adamw, ema, reference
 from pretrain.kernels.loss import fused_weighted_loss
 
-Run = Callable[[], object]
-FUSED, COMPILED = "ours", "compile"
 TAU = 0.996
 NUMBERS = AdamwEma(
     learning_rate=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.05, step=10, tau=TAU
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One thing to do, and ways to do it."""
-
-    name: str
-    candidates: dict[str, Run]
-    needed_bytes: int
-    tensors: int
-    entries: int
 
 
 def vit_sizes(width: int, layers: int) -> list[int]:
@@ -196,25 +181,6 @@ def loss_operation(shape: tuple[int, int, int, int], dtype: torch.dtype, device:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How large the tensors are."""
-
-    width: int
-    layers: int
-    """Of the ViT whose tensors are the many."""
-    flat: int
-    """Entries of a flat partition."""
-    batch: int
-    embed: int
-
-
-ON_GPU = Sizes(width=768, layers=12, flat=277_000_000, batch=256, embed=256)
-"""A ViT-B, and a partition of three of them."""
-ON_CPU = Sizes(width=384, layers=12, flat=10_000_000, batch=256, embed=256)
-TINY = Sizes(width=8, layers=2, flat=5_000, batch=6, embed=16)
-
-
 def operations(device: str, sizes: Sizes) -> list[Callable[[], Operation]]:
     """All of them; made one after the other, as they fill the memory."""
     many, single = vit_sizes(sizes.width, sizes.layers), [sizes.flat]
@@ -229,4 +195,8 @@ def operations(device: str, sizes: Sizes) -> list[Callable[[], Operation]]:
         lambda: adamw_operation(adamw_half, sizes.flat, half, device),
         lambda: loss_operation(rows, half, device),
         lambda: loss_operation(rows, wide, device),
+        lambda: pictures_operation(half, sizes, device),
+        lambda: pictures_operation(wide, sizes, device),
+        lambda: lars_operation("LARS + EMA, many tensors, mixed types", many, half, device),
+        lambda: lars_operation("LARS, many tensors, float32", many, None, device),
     ]

@@ -15,49 +15,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import triton
 from interleaved import RESULTS, versions
+from kernels_builds import BUILDS, Build
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-
-from pretrain.kernels import _adamw_triton, _ema_triton, _loss_triton
-from pretrain.kernels.adamw import BLOCK as ADAMW_BLOCK
-from pretrain.kernels.ema import BLOCK as EMA_BLOCK
-from pretrain.kernels.loss import SCALE_BLOCK
 
 CAPABILITIES = (80, 90, 100)
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Build:
-    """A kernel with the types and constants of one use of it."""
-
-    kernel: Any
-    types: dict[str, str]
-    constants: dict[str, Any]
-    most_registers: int
-    """Limit on the registers a thread has, on every GPU."""
-    wide_loads: int
-    """Least number of 16-byte loads."""
-    divisible: tuple[str, ...] = field(default=())
-    """Integers that the uses it stands for divide by 16; pointers always are."""
-
-    def source(self) -> ASTSource:
-        """What triton's compiler takes."""
-        names = list(self.kernel.arg_names)
-        signature = {name: self.types.get(name, "constexpr") for name in names}
-        aligned = [n for n in names if signature[n].startswith("*") or n in self.divisible]
-        return ASTSource(
-            fn=self.kernel,
-            signature=signature,
-            constexprs={(names.index(name),): value for name, value in self.constants.items()},
-            attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,96 +41,10 @@ class Compiled:
     cubin_bytes: int
 
 
-def ema(online: str, copy: str | None, distance: bool, most_registers: int) -> Build:
-    types = {"fp32": _ema_triton.tl.float32, "bf16": _ema_triton.tl.bfloat16}
-    return Build(
-        kernel=_ema_triton.ema_kernel,
-        types={"tensors": "*i64", "blocks": "*i32", "partials": "*fp32", "weight": "fp32"},
-        constants={
-            "ONLINE": types[online],
-            "COPY": types[copy or "fp32"],
-            "HAS_COPY": copy is not None,
-            "HAS_DISTANCE": distance,
-            "BLOCK": EMA_BLOCK,
-        },
-        most_registers=most_registers,
-        wide_loads=EMA_BLOCK // 128 * (4 + (4 if online == "fp32" else 2)) // 16,
-    )
-
-
-def adamw(gradient: str, copies: bool, most_registers: int) -> Build:
-    pointers = ("parameters", "means", "squares", "targets")
-    floats = ("keep", "step_size", "mean_weight", "beta2", "root_scale", "eps", "ema_weight")
-    return Build(
-        kernel=_adamw_triton.adamw_ema_kernel,
-        types=dict.fromkeys(pointers, "*fp32")
-        | dict.fromkeys(("parameter_copies", "target_copies"), "*bf16" if copies else "*fp32")
-        | {"gradients": f"*{gradient}", "numel": "i32"}
-        | dict.fromkeys(floats, "fp32"),
-        constants={
-            "HAS_PARAMETER_COPY": copies,
-            "HAS_TARGET": True,
-            "HAS_TARGET_COPY": copies,
-            "BLOCK": ADAMW_BLOCK,
-        },
-        most_registers=most_registers,
-        wide_loads=ADAMW_BLOCK // 128 * (16 + (4 if gradient == "fp32" else 2)) // 16,
-    )
-
-
-def loss(dtype: str, embed: int, rows: int, most_registers: int) -> Build:
-    floats = ("row_weights", "pair_weights", "partials", "losses", "total")
-    rows_of = ("predictions", "projections", "gradient")
-    return Build(
-        kernel=_loss_triton.loss_kernel,
-        types=dict.fromkeys(rows_of, f"*{dtype}")
-        | dict.fromkeys(floats, "*fp32")
-        | {"finished": "*i32", "num_pairs": "i32", "batch": "i32", "embed": "i32", "eps": "fp32"},
-        constants={
-            "HAS_GRADIENT": True,
-            "HAS_PAIR_WEIGHTS": True,
-            "ROWS": rows,
-            "EMBED": embed,
-            "PAIRS": 16,
-            "PARTS": 64,
-            "LOOPS": 1,
-        },
-        most_registers=most_registers,
-        wide_loads=4,
-        divisible=("embed",),
-    )
-
-
-def scale(dtype: str, most_registers: int) -> Build:
-    return Build(
-        kernel=_loss_triton.scale_kernel,
-        types={"gradient": f"*{dtype}", "scales": "*fp32", "scale_stride": "i32", "numel": "i32"},
-        constants={"BLOCK": SCALE_BLOCK},
-        most_registers=most_registers,
-        wide_loads=1,
-        divisible=("numel",),
-    )
-
-
-BUILDS = {
-    "EMA fp32": ema("fp32", None, False, 112),
-    "EMA fp32, bf16 copy": ema("fp32", "bf16", False, 96),
-    "EMA of bf16, bf16 copy": ema("bf16", "bf16", False, 96),
-    "EMA fp32, bf16 copy, distance": ema("fp32", "bf16", True, 96),
-    "AdamW + EMA fp32": adamw("fp32", False, 64),
-    "AdamW + EMA, bf16 copies": adamw("fp32", True, 64),
-    "AdamW + EMA, bf16 gradients and copies": adamw("bf16", True, 64),
-    "loss fp32, 128 wide": loss("fp32", 128, 8, 72),
-    "loss bf16, 256 wide": loss("bf16", 256, 4, 72),
-    "loss backward bf16": scale("bf16", 40),
-}
-
-
 def compiled(build: Build, capability: int) -> Compiled:
     """Compile a build and read its machine code."""
-    cubin: bytes = triton.compile(build.source(), target=GPUTarget("cuda", capability, 32)).asm[
-        "cubin"
-    ]
+    target = GPUTarget("cuda", capability, 32)
+    cubin: bytes = triton.compile(build.source(), target=target, options=build.options).asm["cubin"]
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -220,8 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             record.setdefault(name, {})[f"sm_{capability}"] = asdict(found)
             wrong += [f"{name}, sm_{capability}: {fault}" for fault in faults(build, found)]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    limits = {name: build.most_registers for name, build in BUILDS.items()}
-    content = {"versions": versions("triton"), "kernels": record, "most_registers": limits}
+    content = {
+        "versions": versions("triton"),
+        "kernels": record,
+        "most_registers": {name: build.most_registers for name, build in BUILDS.items()},
+        "least_wide_loads": {name: build.wide_loads for name, build in BUILDS.items()},
+    }
     options.out.write_text(json.dumps(content, indent=1) + "\n")
     print(f"written: {options.out}")
     for line in wrong:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +13,12 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 FREE = ("empty", "new_empty", "lift_fresh", "_unsafe_view", "_reshape_alias")
 """Operators that only allocate or look elsewhere, beside those that torch calls views."""
-KERNELS = {"_loss_triton": ("loss_kernel", "scale_kernel"), "_ema_triton": ("ema_kernel",)}
+KERNELS = {
+    "_loss_triton": ("loss_kernel", "scale_kernel"),
+    "_ema_triton": ("ema_kernel",),
+    "_lars_triton": ("norms_kernel", "lars_kernel"),
+    "_photometric_triton": ("mean_kernel", "photometric_kernel"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +74,8 @@ class CountedKernel:
 @contextmanager
 def counted() -> Iterator[Counter]:
     """Counts what is launched within it."""
-    from pretrain.kernels import _ema_triton, _loss_triton
-
-    counter, modules = Counter(), {"_ema_triton": _ema_triton, "_loss_triton": _loss_triton}
+    counter = Counter()
+    modules = {file: import_module(f"pretrain.kernels.{file}") for file in KERNELS}
     places = [(modules[file], name) for file, names in KERNELS.items() for name in names]
     kernels = [getattr(module, name) for module, name in places]
     for (module, name), kernel in zip(places, kernels, strict=True):

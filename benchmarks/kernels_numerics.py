@@ -11,12 +11,15 @@ truncates what it stores in bfloat16, which is within the four roundings.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from interleaved import RESULTS, versions
+from kernels_compared import Compared, Results, compare, unchanged
+from kernels_layers import layers_cases
+from kernels_pictures import picture_cases
 from torch import Tensor
 
 from pretrain import loss
@@ -25,44 +28,6 @@ from pretrain.kernels.loss import fused_all_pairs_loss, fused_weighted_loss
 
 GUARD = 8
 """Entries between two tensors of a case, which nobody may write to; the tensors stay aligned."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    """Greatest errors of one result against float64."""
-
-    case: str
-    result: str
-    error: float
-    eager_error: float
-    budget: float
-
-    @property
-    def met(self) -> bool:
-        """Whether the kernel is as exact as it must be; an error that is NaN is not."""
-        return self.error <= self.budget
-
-
-Results = Mapping[str, Tensor]
-
-
-def compare(case: str, fused: Results, eager: Results, exact: Results) -> Iterator[Compared]:
-    """Every result of a kernel and of its twin against the exact one."""
-    for name, value in exact.items():
-        error, eager_error = (_greatest_error(found[name], value) for found in (fused, eager))
-        rounding = torch.finfo(fused[name].dtype).eps / 2
-        budget = max(2.0 * eager_error, 4.0 * rounding * value.abs().max().item())
-        yield Compared(case=case, result=name, error=error, eager_error=eager_error, budget=budget)
-
-
-def unchanged(case: str, first: Results, second: Results) -> Compared:
-    """A second run against the first: sums must not depend on which program was the last."""
-    apart = max(_greatest_error(second[name], value.double()) for name, value in first.items())
-    return Compared(case=case, result="run again", error=apart, eager_error=0.0, budget=0.0)
-
-
-def _greatest_error(found: Tensor, exact: Tensor) -> float:
-    return (found.double() - exact).abs().max().item()
 
 
 def loss_rows(
@@ -250,7 +215,13 @@ def adamw_cases(device: str, large: bool) -> Iterator[Compared]:
             yield from adamw_case(size, gradient_dtype, copy_dtype, device)
 
 
-CASES = {"loss": loss_cases, "ema": ema_cases, "adamw": adamw_cases}
+CASES = {
+    "loss": loss_cases,
+    "ema": ema_cases,
+    "adamw": adamw_cases,
+    "layers": layers_cases,
+    "pictures": picture_cases,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,17 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from interleaved import RESULTS, Spread, Target, exit_code, report, take_turns, versions
-from kernels_candidates import (
-    COMPILED,
-    FUSED,
-    ON_CPU,
-    ON_GPU,
-    TINY,
-    Operation,
-    Run,
-    operations,
-)
+from interleaved import RESULTS, Spread, Target, exit_code, ratio_of, report, take_turns, versions
+from kernels_candidates import operations
+from kernels_candidates_pictures import KORNIA
+from kernels_operation import COMPILED, FUSED, ON_CPU, ON_GPU, TINY, Operation, Run
 
 COPY_BYTES = 1 << 30
 LEAST_SHARE = 0.85
@@ -42,8 +35,10 @@ def targets_of(names: Sequence[str]) -> list[Target]:
     found = [Target(ratio=f"best other / ours: {n}", least=1.3) for n in names if "mixed" in n]
     flat = [name for name in names if "flat" in name]
     found += [Target(ratio=f"share of copy bandwidth: {n}", least=LEAST_SHARE) for n in flat]
-    losses = [name for name in names if name.startswith("loss")]
-    return found + [Target(ratio=f"eager / ours: {name}", least=10.0) for name in losses]
+    launched = [name for name in names if name.startswith(("loss", "pictures"))]
+    found += [Target(ratio=f"eager / ours: {name}", least=10.0) for name in launched]
+    pictures = [name for name in names if name.startswith("pictures")]
+    return found + [Target(ratio=f"{KORNIA} / ours: {name}", least=5.0) for name in pictures]
 
 
 def seconds_on_gpu(run: Run) -> float:
@@ -107,7 +102,10 @@ def ratios_of(
     best = [min(row) / own for *row, own in zip(*others, ours, strict=True)]
     eager = [other / own for other, own in zip(seconds["eager"], ours, strict=True)]
     shares = [operation.needed_bytes / own / bandwidth for own in ours]
-    return {
+    known = {}
+    if KORNIA in seconds:
+        known[f"{KORNIA} / ours: {operation.name}"] = ratio_of(seconds, KORNIA, FUSED)
+    return known | {
         f"best other / ours: {operation.name}": Spread.of(best),
         f"eager / ours: {operation.name}": Spread.of(eager),
         f"share of copy bandwidth: {operation.name}": Spread.of(shares),

@@ -2,10 +2,11 @@
 
     python benchmarks/launches.py --check
 
-Of the loss of all pairs, and of a small BYOL step part by part, with the plain twins and with the
-kernels. An operator is one that computes (views and allocations are free); on a GPU it is a launch
-or more. The kernels run under Triton's interpreter, so all numbers are the same on every
-machine with the same torch. ``--check`` exits with 1 where one is above its limit.
+Of the loss of all pairs, of pictures' changes, of LARS, and of a small BYOL step part by part,
+with the plain twins and with the kernels. An operator is one that computes (views and allocations
+are free); on a GPU it is a launch or more. The kernels run under Triton's interpreter, so all
+numbers are the same on every machine with the same torch. ``--check`` exits with 1 where one is
+above its limit.
 """
 
 import argparse
@@ -24,6 +25,7 @@ os.environ["TRITON_INTERPRET"] = "1"  # triton looks when it is imported
 import torch
 from interleaved import RESULTS, versions
 from kernels_counted import Cost, cost_of
+from kernels_launches import layers_costs, pictures_costs
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -63,6 +65,8 @@ LIMITS = {
     "EMA of a step, fused": {"launches": 1},
     "EMA of a step, reference": {"launches": 1},
     "optimizer of a step, fused": {"launches": 8},
+    "views of 4 pictures, fused": {"launches": 2},
+    "LARS of 30 layers, fused": {"launches": 2},
     "step, fused": {"launches": 450, "saved_bytes": 3_100_000},
     "step, reference": {"launches": 480, "saved_bytes": 3_100_000},
 }
@@ -162,6 +166,7 @@ def step_costs(kernels: Kernels) -> dict[str, Cost]:
 def all_costs() -> dict[str, Cost]:
     """Everything that is counted."""
     found = loss_costs(torch.float32) | loss_costs(torch.bfloat16)
+    found |= pictures_costs() | layers_costs()
     for kernels in ("reference", "fused"):
         parts = step_costs(kernels)
         found |= {f"{name} of a step, {kernels}": cost for name, cost in parts.items()}

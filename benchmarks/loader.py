@@ -90,10 +90,9 @@ class EndToEnd:
         stats = CorpusStats.load(folder / "stats")
         rate = stats.log_mel.sample_rate_hz
         self.source: StreamSource = open_stream(folder)
-        self.decoder = Decoder(
-            folder / "stats" / "tokenizer.json", DecodeConfig(sample_rate_hz=rate)
-        )
-        self.cut = TrainCrops.from_configs(ViewsConfig(), BackboneConfig(), rate, 0)
+        tokenizer_file = folder / "stats" / "tokenizer.json"
+        self.decoder = Decoder(tokenizer_file, DecodeConfig(sample_rate_hz=rate))
+        self.cut = TrainCrops.from_configs(ViewsConfig(), BackboneConfig(), tokenizer_file, rate, 0)
         self.batches = batches
         self._raw = self._read_all(batches * BATCH)
         self._worker = self.loader(1)

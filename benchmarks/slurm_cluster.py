@@ -62,7 +62,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 SlurmctldParameters=preempt_send_user_signal
-SchedulerParameters=batch_sched_delay=0,sched_interval=2
+SchedulerParameters=batch_sched_delay=0,sched_interval=1
 EnforcePartLimits=ALL
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -254,18 +254,22 @@ class SlurmCluster:
                 daemon.wait()
         # Again and again: they may start others, and take a moment to be gone.
         deadline = time.monotonic() + STOP_SECONDS
-        while (left := self.leftovers()) and time.monotonic() < deadline:
+        while (left := self.processes()) and time.monotonic() < deadline:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
 
-    def leftovers(self) -> list[int]:
-        """Processes that still have our SLURM_CONF in their environment, this one aside."""
-        return self.processes()
+    def rank(self, job_id: str, number: int) -> int:
+        """Process id of a rank of a running pretraining job."""
+        for pid in self.processes(f"SLURM_JOB_ID={job_id}", f"SLURM_PROCID={number}"):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"launch.worker" in words and b"srun" not in words[0]:
+                return pid
+        raise RuntimeError(f"rank {number} of job {job_id} is nowhere")
 
     def processes(self, *marks: str) -> list[int]:
-        """Processes of this cluster with some variables in their environment."""
+        """Those with our SLURM_CONF and some more variables in their environment, but this one."""
         wanted = [f"SLURM_CONF={self.folder}/slurm.conf", *marks]
         found = []
         for environ in Path("/proc").glob("[0-9]*/environ"):

@@ -1,6 +1,6 @@
 """The recipes `system1` ... `system5`, each trained and probed on real data, in one table.
 
-    python benchmarks/systems.py --write-readme          # about an hour; killed, it goes on
+    python benchmarks/systems.py --write-readme          # an hour and a half; killed, it goes on
 
 Trains every recipe as it stands, but for its length and its shards: those of
 `benchmarks/quality.py`, whose folder may be shared (``--out``), and its eight rows. Each system

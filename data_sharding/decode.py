@@ -106,9 +106,14 @@ def decode_with_pillow(encoded: Buffer, suffix: str) -> UInt8[Tensor, "3 height 
             picture = Image.open(BytesIO(encoded), formats=(kind,))
             if kind == "WEBP" and getattr(picture, "n_frames", 1) > 1:
                 raise DecodeError("animated WebP is not a single picture")
-            pixels = np.array(_to_rgb(ImageOps.exif_transpose(picture)))
+            return picture_pixels(picture)
     except PILLOW_ERRORS as error:
         raise DecodeError(f"broken {kind}: {_last_clause(error)}") from error
+
+
+def picture_pixels(picture: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    """RGB of an opened picture, turned as EXIF says, transparency laid over white."""
+    pixels = np.array(_to_rgb(ImageOps.exif_transpose(picture)))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -130,13 +135,24 @@ def decode_audio(encoded: Buffer, config: DecodeConfig) -> Float32[Tensor, "time
         DecodeError: The bytes are no recording, it is empty, or it holds NaN or infinity.
     """
     frames, sample_rate_hz = read_frames(encoded, config.max_seconds)
-    if len(frames) == 0:
-        raise DecodeError("audio holds no samples")
     mono = torch.from_numpy(frames.mean(axis=1, dtype=np.float32))
+    return resampled(mono, sample_rate_hz, config.sample_rate_hz)
+
+
+def resampled(
+    mono: Float32[Tensor, "time"], from_hz: int, to_hz: int
+) -> Float32[Tensor, "resampled"]:
+    """A waveform at another sample rate.
+
+    Raises:
+        DecodeError: It is empty or holds NaN or infinity, or its rate is no audio rate.
+    """
+    if len(mono) == 0:
+        raise DecodeError("audio holds no samples")
     if not torch.isfinite(mono).all():
         raise DecodeError("audio holds NaN or infinity")
-    refuse_odd_rate(sample_rate_hz, config.sample_rate_hz)
-    return _resampler(sample_rate_hz, config.sample_rate_hz)(mono)
+    refuse_odd_rate(from_hz, to_hz)
+    return _resampler(from_hz, to_hz)(mono)
 
 
 def read_frames(

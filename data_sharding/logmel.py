@@ -64,5 +64,18 @@ class LogMel(nn.Module):
         )
 
     def forward(self, waveform: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch mel frame"]:
-        """Turns waveforms in [-1, 1] into log-mel spectrograms."""
-        return torch.log(self.mel(waveform) + POWER_FLOOR)
+        """Turns waveforms in [-1, 1] into log-mel spectrograms.
+
+        The same as ``log(self.mel(waveform) + 1e-6)``, which torch.compile cannot trace.
+        """
+        spectrum = torch.stft(
+            waveform.reshape(-1, waveform.shape[-1]),
+            self.config.n_fft,
+            self.config.hop_samples,
+            window=self.get_buffer("mel.spectrogram.window"),
+            return_complex=True,
+        )
+        power = spectrum.abs().square()  # [clip, bin, frame]
+        bank = self.get_buffer("mel.mel_scale.fb")  # [bin, mel]
+        mel = torch.matmul(power.transpose(-1, -2), bank).transpose(-1, -2)
+        return torch.log(mel + POWER_FLOOR).view(*waveform.shape[:-1], *mel.shape[-2:])

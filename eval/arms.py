@@ -17,11 +17,12 @@ from eval.board import Board, make_board
 from eval.card import Task
 from eval.features import extract_features, preprocessing_digest
 from eval.fits import Fit, FitJob, fit_all_splits
-from eval.floors import majority_split
+from eval.floors import constant_split
 from eval.late_fusion import EVEN_VOTE, fuse_late, fuse_late_weighted
 from eval.metrics import Scores
 from eval.probe import ProbeConfig
 from eval.problems import mean_test_share
+from eval.regression_metrics import RegressionScores
 from eval.samples import TaskSamples
 from pretrain.models import Backbone
 
@@ -93,7 +94,7 @@ def collect(
         metric=metric,
         scores=scores,
         majority={
-            name: _metric([majority_split(problem) for problem in posed], metric)
+            name: _metric([constant_split(problem).scores for problem in posed], metric)
             for name, posed in problems.items()
         },
         test_share={name: mean_test_share(posed) for name, posed in problems.items()},
@@ -136,5 +137,5 @@ def _read(
     return samples, features
 
 
-def _metric(scores: Sequence[Scores], metric: str) -> tuple[float, ...]:
-    return tuple(float(getattr(found, metric)) for found in scores)
+def _metric(scores: Sequence[Scores | RegressionScores], metric: str) -> tuple[float, ...]:
+    return tuple(found.values[metric] for found in scores)

@@ -17,10 +17,11 @@ from pretrain.health.verdict import load_verdict
 BEST_FILE = "best.json"
 BEST_FORMAT = 1
 RULE = (
-    "highest macro-F1 on the validation parts: mean over splits, then over tasks; of each task the "
-    "fused features count, or the mean of its modalities where nothing fused was probed; of equals "
-    "the earlier; only checkpoints that are still there, whose run had not collapsed, and that "
-    "were probed on every task in one way"
+    "highest macro-F1 on the validation parts (where the label is a number: 1 minus the mean "
+    "absolute error as a share of the label's range): mean over splits, then over tasks; of each "
+    "task the fused features count, or the mean of its modalities where nothing fused was probed; "
+    "of equals the earlier; only checkpoints that are still there, whose run had not collapsed, "
+    "and that were probed on every task in one way"
 )
 
 
@@ -32,7 +33,7 @@ class Candidate:
         name: Of its folder.
         step: Optimizer steps behind it.
         digest: Names its very weights.
-        by_task: Validation macro-F1 of each task that it was probed on.
+        by_task: `validation_score` of each task that it was probed on.
         score: Mean over the tasks; None where it is left out.
         left_out: Why it cannot be the best; None where it can.
     """
@@ -71,7 +72,7 @@ class Choice:
             return f"no best checkpoint yet: {told or 'none was probed'}"
         places = ", ".join(self.tasks)
         return (
-            f"best checkpoint: {self.best.name}, validation macro-F1 {100 * self.best.score:.1f} % "
+            f"best checkpoint: {self.best.name}, validation score {100 * self.best.score:.1f} % "
             f"({places}; of {sum(one.left_out is None for one in self.candidates)} checkpoints)"
         )
 
@@ -121,12 +122,17 @@ def read_checkpoints(run: Path) -> dict[str, tuple[str, str | None]]:
 
 
 def validation_score(report: ProbeReport) -> float | None:
-    """What counts of one report; None where it was made before validation scores were kept."""
-    means = {
-        name: fmean(marks)
-        for name, part in report.subsets.items()
-        if (marks := part.pretrained.validation_macro_f1)
-    }
+    """What counts of one report, in [0, 1]: see `RULE`.
+
+    None where it was made before validation scores were kept.
+    """
+    means = {}
+    for name, part in report.subsets.items():
+        if marks := part.pretrained.validation_macro_f1:
+            means[name] = fmean(marks)
+        elif errors := part.pretrained.validation_mae:
+            low, high = report.task["label_range"]
+            means[name] = 1.0 - fmean(errors) / (high - low)
     return means.get("fused", fmean(means.values()) if means else None)
 
 

@@ -28,8 +28,13 @@ def make_board(task: Task, samples: TaskSamples, config: ProbeConfig) -> Board:
     """Split the samples as `config` says.
 
     Raises:
-        ValueError: see `eval.problems`; or no sample can give any of the representations.
+        ValueError: see `eval.problems`; the task's label is a number; or no sample can give any of
+            the representations.
     """
+    if task.card.is_regression:
+        raise ValueError(
+            f"task {task.name}: arms are compared by classes, and its label is a number"
+        )
     splits = task_splits(samples, config.splits)
     used = {name: usable(name, task, samples, config.rows) for name in config.representations}
     used = {name: mask for name, mask in used.items() if mask.any()}
@@ -41,7 +46,8 @@ def make_board(task: Task, samples: TaskSamples, config: ProbeConfig) -> Board:
     voting = np.logical_or.reduce(single or list(used.values()))
 
     def problems(name: str, mask: np.ndarray) -> list[SplitProblem]:
-        return split_problems(task, samples, splits, config.linear, (name, mask))
+        made = split_problems(task, samples, splits, config.grids, (name, mask))
+        return [problem for problem in made if isinstance(problem, SplitProblem)]
 
     return Board(
         samples=samples,

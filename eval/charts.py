@@ -194,8 +194,14 @@ class Mark:
     high: float | None
 
 
-def draw_forest(title: str, rows: Mapping[str, Sequence[Mark]]) -> Markup:
-    """Scores in percent, a block of rows for each representation, one line for each mark."""
+def draw_forest(title: str, rows: Mapping[str, Sequence[Mark]], percent: bool = True) -> Markup:
+    """Scores, a block of rows for each representation, one line for each mark.
+
+    Args:
+        title: Read out in place of the chart.
+        rows: Marks by representation.
+        percent: Whether values are shares, told in percent; else they are told as they are.
+    """
     marks = [mark for block in rows.values() for mark in block]
     if not marks:
         return Markup('<p class="empty">No probe was run.</p>')
@@ -203,31 +209,33 @@ def draw_forest(title: str, rows: Mapping[str, Sequence[Mark]]) -> Markup:
     top, line, gap = 8, 17, 12
     height = top + sum(len(block) * line + gap for block in rows.values()) + 20
     across = Scale(low=0.0, high=max(highest * 1.05, 1e-3), start=164.0, stop=WIDTH - RIGHT)
-    parts = [_forest_axis(across, height)]
+    scale = 100.0 if percent else 1.0
+    parts = [_forest_axis(across, height, scale)]
     y = float(top)
     for name, block in rows.items():
         parts.append(Markup('<text class="block" x="0" y="{:.1f}">{}</text>').format(y + 13, name))
         for mark in block:
-            parts.append(_forest_mark(mark, across, y + 9))
+            told = f"{100 * mark.value:.1f} %" if percent else f"{mark.value:.3f}"
+            parts.append(_forest_mark(mark, told, across, y + 9))
             y += line
         y += gap
     return _svg(title, parts, height)
 
 
-def _forest_axis(across: Scale, height: int) -> Markup:
+def _forest_axis(across: Scale, height: int, scale: float) -> Markup:
     parts = []
     for value in ticks(across.low, across.high):
         x = f"{across(value):.1f}"
         parts.append(
             Markup('<line class="grid" x1="{}" x2="{}" y1="2" y2="{}"/>').format(x, x, height - 20)
             + Markup('<text class="tick" text-anchor="middle" x="{}" y="{}">{}</text>').format(
-                x, height - 5, short(100 * value)
+                x, height - 5, short(scale * value)
             )
         )
     return Markup("").join(parts)
 
 
-def _forest_mark(mark: Mark, across: Scale, y: float) -> Markup:
+def _forest_mark(mark: Mark, told: str, across: Scale, y: float) -> Markup:
     span = Markup("")
     if mark.low is not None and mark.high is not None:
         span = Markup('<line x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
@@ -237,6 +245,6 @@ def _forest_mark(mark: Mark, across: Scale, y: float) -> Markup:
         '<g class="mark {}"><title>{}: {}</title>{}<circle cx="{:.1f}" cy="{:.1f}" r="3.6"/>'
         '<text class="tick" text-anchor="end" x="154" y="{:.1f}">{}</text></g>'
     ).format(
-        mark.kind, mark.label, f"{100 * mark.value:.1f} %", span, across(mark.value), y, y + 4,
+        mark.kind, mark.label, told, span, across(mark.value), y, y + 4,
         mark.label,
     )  # fmt: skip

@@ -10,12 +10,15 @@ decides; the uncorrected one is kept beside it so that a reader can see what ove
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 MIN_SPLITS_FOR_A_VERDICT = 10
+MIN_SEEDS_FOR_A_VERDICT = 5
+"""Where a set's authors fixed the parts, and only the training draws differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +37,11 @@ class Summary:
     sd: float | None
     """Sample standard deviation over splits; None with one split."""
     interval: Interval | None
-    """95 % t interval of the mean with the Nadeau-Bengio variance; None with one split."""
+    """95 % t interval of the mean with the Nadeau-Bengio variance, None with one split; or of the
+    bootstrap over the groups of a fixed test part."""
     interval_uncorrected: Interval | None
-    """The same as if the splits were independent, which they are not: too narrow."""
+    """The same as if the splits were independent, which they are not: too narrow. None of the
+    bootstrap."""
     per_split: tuple[float, ...]
 
 
@@ -74,6 +79,39 @@ def summarise(values: Sequence[float], test_share: float) -> Summary:
     )
 
 
+def summarise_draws(values: Sequence[float], draws: Float[np.ndarray, "draw"]) -> Summary:
+    """A score over seeds on one fixed test part: its interval comes from resampled test groups.
+
+    Args:
+        values: One value for each seed.
+        draws: Mean over seeds on each resample; NaN where a resample has no value.
+
+    Raises:
+        ValueError: No value, a value that is not finite, or no finite draw.
+    """
+    plain = summarise(values, 0.0)
+    if not np.isfinite(draws).any():
+        raise ValueError("no resample of the test part has a value")
+    low, high = np.nanpercentile(draws, (2.5, 97.5))
+    return replace(
+        plain, interval=Interval(low=float(low), high=float(high)), interval_uncorrected=None
+    )
+
+
+def compare_draws(differences: Sequence[float], draws: Float[np.ndarray, "draw"]) -> "Comparison":
+    """Does the first beat the second on one fixed test part?
+
+    Args:
+        differences: First minus second for each seed.
+        draws: Mean difference over seeds on each resample of the test part's groups.
+    """
+    difference = summarise_draws(differences, draws)
+    if len(differences) < MIN_SEEDS_FOR_A_VERDICT:
+        reason = f"no verdict: {len(differences)} seeds, at least {MIN_SEEDS_FOR_A_VERDICT} needed"
+        return Comparison(difference=difference, beats=None, reason=reason)
+    return _judge(difference, "the bootstrapped 95 % interval")
+
+
 def compare(first: Sequence[float], second: Sequence[float], test_share: float) -> Comparison:
     """Does ``first`` beat ``second`` on the same splits?
 
@@ -84,11 +122,17 @@ def compare(first: Sequence[float], second: Sequence[float], test_share: float) 
         raise ValueError(f"cannot pair {len(first)} splits with {len(second)}")
     pairs = zip(first, second, strict=True)
     difference = summarise([one - other for one, other in pairs], test_share)
-    interval, count = difference.interval, len(first)
-    if interval is None or count < MIN_SPLITS_FOR_A_VERDICT:
+    count = len(first)
+    if difference.interval is None or count < MIN_SPLITS_FOR_A_VERDICT:
         reason = f"no verdict: {count} splits, at least {MIN_SPLITS_FOR_A_VERDICT} are needed"
         return Comparison(difference=difference, beats=None, reason=reason)
-    span = f"the corrected 95 % interval [{interval.low:+.4f}, {interval.high:+.4f}]"
+    return _judge(difference, "the corrected 95 % interval")
+
+
+def _judge(difference: Summary, name: str) -> Comparison:
+    interval = difference.interval
+    assert interval is not None
+    span = f"{name} [{interval.low:+.4f}, {interval.high:+.4f}]"
     if interval.low > 0.0:
         return Comparison(difference=difference, beats=True, reason=f"{span} lies above zero")
     place = "lies below zero" if interval.high < 0.0 else "holds zero"

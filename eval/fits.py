@@ -1,15 +1,16 @@
 """Probes of one representation over all splits, with the votes that late fusion asks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float32
 from threadpoolctl import threadpool_limits
 
 from eval.late_fusion import Ballot
-from eval.linear_probe import Labels, SplitProblem, SplitResult, fit_split
-from eval.metrics import score
+from eval.linear_probe import FittedProbe, Predictions, SplitResult
+from eval.metrics import calibration_error
+from eval.regression import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,8 @@ class Fit(SplitResult):
 
     def without_votes(self) -> SplitResult:
         """The result alone: the votes of many splits take memory."""
-        return SplitResult(
-            scores=self.scores,
-            inverse_regularisation=self.inverse_regularisation,
-            num_unconverged=self.num_unconverged,
-            validation_macro_f1=self.validation_macro_f1,
-        )
+        kept = {entry.name: getattr(self, entry.name) for entry in fields(SplitResult)}
+        return SplitResult(**kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +30,8 @@ class FitJob:
     """One representation of one backbone, over all splits; what a worker process is given."""
 
     features: Float32[np.ndarray, "sample dim"]
-    problems: Sequence[SplitProblem]
-    learned: Sequence[Labels] | None = None
+    problems: Sequence[Problem]
+    learned: Sequence[Predictions] | None = None
     """Labels to train and select on, by split, in place of the true ones (the shuffled floor)."""
 
 
@@ -53,17 +50,22 @@ def fit_all_splits(job: FitJob) -> list[Fit]:
         ]
 
 
-def _fit_one(features: np.ndarray, problem: SplitProblem, learned: Labels) -> Fit:
-    fitted, split = fit_split(features, problem, learned), problem.split
+def _fit_one(features: np.ndarray, problem: Problem, learned: Predictions) -> Fit:
+    fitted, split = problem.fit(features, learned), problem.split
     has = np.zeros(len(features), dtype=bool)
     has[np.concatenate([split.validation, split.test])] = True
-    probabilities = np.zeros((len(features), problem.num_classes))
-    probabilities[has] = fitted.probabilities(features[has])
-    predicted = np.argmax(probabilities[split.test], axis=1).astype(np.int64)
+    votes = np.zeros((len(features), problem.num_votes))
+    votes[has] = fitted.votes(features[has])
+    predicted = problem.decide(votes[split.test])
+    own, truth = votes[split.test], problem.labels[split.test]
+    classes = isinstance(fitted, FittedProbe)
     return Fit(
-        scores=score(problem.labels[split.test], predicted, problem.num_classes),
-        ballot=Ballot(probabilities=probabilities, has=has),
+        scores=problem.score(split.test, predicted),
+        ballot=Ballot(votes=votes, has=has),
         inverse_regularisation=fitted.inverse_regularisation,
         num_unconverged=fitted.num_unconverged,
-        validation_macro_f1=fitted.validation_macro_f1,
+        validation_macro_f1=fitted.validation_macro_f1 if isinstance(fitted, FittedProbe) else None,
+        validation_mae=None if isinstance(fitted, FittedProbe) else fitted.validation_mae,
+        predicted=predicted,
+        calibration_error=calibration_error(truth, own) if classes else None,
     )

@@ -1,4 +1,7 @@
-"""What a score must be seen beside: majority class, shuffled labels, and n-grams for text."""
+"""What a score must be seen beside: a constant, shuffled labels, and n-grams for text.
+
+The constant is the commonest class of the training part, or its mean where the label is a number.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from eval.linear_probe import (
-    Labels,
     LinearProbeConfig,
+    Predictions,
     SplitProblem,
     SplitResult,
     count_unconverged,
@@ -18,21 +21,26 @@ from eval.linear_probe import (
     refuse_absent_classes,
     regularisation_path,
 )
-from eval.metrics import Scores, score
+from eval.metrics import score
+from eval.regression import Problem, RegressionProblem
 from eval.splits import Split, refuse_leakage
 
 TFIDF_GRID_FACTOR = 1e3
 """A TF-IDF row has length 1, a standardised one sqrt(dim): the grid of C moves up with it."""
 
 
-def majority_split(problem: SplitProblem) -> Scores:
-    """Always the commonest class of the training part; the lower place wins a tie."""
-    counts = np.bincount(problem.labels[problem.split.train], minlength=problem.num_classes)
-    truth = problem.labels[problem.split.test]
-    return score(truth, np.full_like(truth, int(np.argmax(counts))), problem.num_classes)
+def constant_split(problem: Problem) -> SplitResult:
+    """One prediction for all of the test part, made without any feature."""
+    predicted = problem.constant()
+    return SplitResult(
+        scores=problem.score(problem.split.test, predicted),
+        inverse_regularisation=None,
+        num_unconverged=0,
+        predicted=predicted,
+    )
 
 
-def shuffled_labels(problem: SplitProblem, seed: int) -> Labels:
+def shuffled_labels(problem: Problem, seed: int) -> Predictions:
     """Labels permuted within training and within validation, to teach a probe with.
 
     Tested on the true ones: what comes out is chance, given the class sizes.
@@ -54,21 +62,46 @@ class UnitRowsFit:
     num_unconverged: int
 
 
-def tfidf_split(texts: Sequence[str], problem: SplitProblem) -> SplitResult:
-    """Logistic regression on TF-IDF of character n-grams within words (1 to 4, any script).
+def tfidf_split(texts: Sequence[str], problem: Problem) -> SplitResult:
+    """Logistic or ridge regression on TF-IDF of character n-grams in words (1 to 4, any script).
 
-    Vocabulary and weights come from the training part, the C from validation.
+    Vocabulary and weights come from the training part, the strength from validation.
 
     Raises:
         ValueError: As `probe_split`; or no training text holds a character.
     """
     rows, test = tfidf_rows(texts, problem.split), problem.split.test
+    if isinstance(problem, RegressionProblem):
+        return _ridge_split(rows, problem)
     fitted = fit_unit_rows(rows, problem)
     predicted = predict(fitted.model, csr_matrix(rows[test]))
     return SplitResult(
         scores=score(problem.labels[test], predicted, problem.num_classes),
         inverse_regularisation=fitted.inverse_regularisation,
         num_unconverged=fitted.num_unconverged,
+        predicted=predicted,
+    )
+
+
+def _ridge_split(rows: csr_matrix, problem: RegressionProblem) -> SplitResult:
+    """Ridge regression of rows of about unit length."""
+    split, labels = problem.split, problem.labels
+    refuse_leakage(split, problem.groups)
+    grid = [value / TFIDF_GRID_FACTOR for value in problem.config.penalty]
+    path = [Ridge(alpha=value).fit(rows[split.train], labels[split.train]) for value in grid]
+
+    def predicted(model: Ridge, part: np.ndarray) -> np.ndarray:
+        return np.clip(np.asarray(model.predict(rows[part])), *problem.bounds)
+
+    known = labels[split.validation]
+    marks = [float(np.abs(predicted(model, split.validation) - known).mean()) for model in path]
+    best = len(marks) - 1 - int(np.argmin(marks[::-1]))  # of equals the strongest
+    guess = predicted(path[best], split.test)
+    return SplitResult(
+        scores=problem.score(split.test, guess),
+        inverse_regularisation=1.0 / grid[best],
+        num_unconverged=0,
+        predicted=guess,
     )
 
 

@@ -53,9 +53,16 @@ class OnlineKnn:
     Args:
         task: The labelled set; what it trains on alone (`TaskCard.learn_split`) is left out.
         config: Neighbours, and how many samples.
+
+    Raises:
+        ValueError: The task's label is a number.
     """
 
     def __init__(self, task: Task, config: KnnConfig | None = None) -> None:
+        if task.card.is_regression:
+            raise ValueError(
+                f"task {task.name}: online kNN scores classes, and its label is a number"
+            )
         self.task = task
         self.config = KnnConfig() if config is None else config
         self._cached: _Cached | None = None

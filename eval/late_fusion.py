@@ -1,5 +1,6 @@
 """Late (decision-level) fusion: per-modality probes vote with their class probabilities.
 
+(Where the label is a number, with the number.)
 Each modality's probe is fitted alone, its C chosen on validation. A sample's vote is the weighted
 mean over the modalities that it has. Weights are even, or chosen on validation; the test part is
 read once, with what was chosen.
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from eval.linear_probe import SplitProblem
-from eval.metrics import Scores, score
+from eval.linear_probe import Predictions
+from eval.metrics import Scores
+from eval.regression import Problem
+from eval.regression_metrics import RegressionScores
 
 EVEN_VOTE = "late"
 """Its name among the representations of a report."""
@@ -25,9 +28,9 @@ Votes = Float[np.ndarray, "sample class"]
 
 @dataclass(frozen=True, kw_only=True)
 class Ballot:
-    """Class probabilities of one modality's probe on the rows that it was not taught with."""
+    """Votes of one modality's probe on the rows that it was not taught with."""
 
-    probabilities: Votes
+    votes: Votes
     """Zeros where the modality is missing or the row was trained on."""
     has: Bool[np.ndarray, "sample"]
     """Samples with the modality."""
@@ -37,31 +40,35 @@ class Ballot:
 class LateFusion:
     """What the vote reached on one test part."""
 
-    scores: Scores
+    scores: Scores | RegressionScores
+    predicted: Predictions
+    """Of the test part."""
     weights: Mapping[str, float]
     """By modality; they add up to 1 and are shared out anew where a modality is missing."""
 
 
-def fuse_late(ballots: Mapping[str, Ballot], problem: SplitProblem) -> LateFusion:
+def fuse_late(ballots: Mapping[str, Ballot], problem: Problem) -> LateFusion:
     """Even vote of the modalities, read on test."""
     even = [1.0 / len(ballots)] * len(ballots)
     return _read_test(ballots, problem, even)
 
 
-def fuse_late_weighted(ballots: Mapping[str, Ballot], problem: SplitProblem) -> LateFusion:
-    """Vote whose weights have the best macro-F1 on validation; a tie goes to the evener ones."""
+def fuse_late_weighted(ballots: Mapping[str, Ballot], problem: Problem) -> LateFusion:
+    """Vote whose weights are best on validation; a tie goes to the evener ones.
+
+    By macro-F1, or by the mean absolute error where the label is a number.
+    """
     rows = problem.split.validation
-    truth = problem.labels[rows]
     candidates = sorted(_weightings(len(ballots)), key=lambda weights: sum(w * w for w in weights))
     marks = [
-        score(truth, _decide(vote(ballots, weights)[rows]), problem.num_classes).macro_f1
+        _mark(problem.score(rows, problem.decide(vote(ballots, weights)[rows])))
         for weights in candidates
     ]
     return _read_test(ballots, problem, candidates[int(np.argmax(marks))])
 
 
 def vote(ballots: Mapping[str, Ballot], weights: Sequence[float]) -> Votes:
-    """Weighted mean of the probabilities over the modalities that each sample has.
+    """Weighted mean of the votes over the modalities that each sample has.
 
     Where a sample has only modalities of (next to) no weight, they vote evenly.
     """
@@ -70,23 +77,25 @@ def vote(ballots: Mapping[str, Ballot], weights: Sequence[float]) -> Votes:
     alone = share.sum(axis=1) < 1e-9
     share[alone] = has[alone]
     share = share / np.maximum(share.sum(axis=1, keepdims=True), 1e-9)
-    stacked = np.stack([ballot.probabilities for ballot in ballots.values()], axis=1)
+    stacked = np.stack([ballot.votes for ballot in ballots.values()], axis=1)
     return np.einsum("sm,smc->sc", share, stacked)
 
 
 def _read_test(
-    ballots: Mapping[str, Ballot], problem: SplitProblem, weights: Sequence[float]
+    ballots: Mapping[str, Ballot], problem: Problem, weights: Sequence[float]
 ) -> LateFusion:
     rows = problem.split.test
-    decided = _decide(vote(ballots, weights)[rows])
+    decided = problem.decide(vote(ballots, weights)[rows])
     return LateFusion(
-        scores=score(problem.labels[rows], decided, problem.num_classes),
+        scores=problem.score(rows, decided),
+        predicted=decided,
         weights=dict(zip(ballots, map(float, weights), strict=True)),
     )
 
 
-def _decide(votes: Float[np.ndarray, "row class"]) -> np.ndarray:
-    return np.argmax(votes, axis=1).astype(np.int64)
+def _mark(scores: Scores | RegressionScores) -> float:
+    """More is better."""
+    return scores.macro_f1 if isinstance(scores, Scores) else -scores.values["mae"]
 
 
 def _weightings(count: int, steps: int = NUM_WEIGHT_STEPS) -> Iterator[tuple[float, ...]]:

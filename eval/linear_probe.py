@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from eval.metrics import Scores, score
+from eval.regression_metrics import RegressionScores
 from eval.splits import Split, refuse_leakage
 
 LARGEST_HESSIAN = 1_500
@@ -27,6 +28,7 @@ LARGEST_HESSIAN = 1_500
 
 Matrix = Float[np.ndarray, "row dim"]
 Labels = Int64[np.ndarray, "row"]
+Predictions = Int64[np.ndarray, "row"] | Float[np.ndarray, "row"]
 Train = tuple[Float[np.ndarray, "train dim"], Int64[np.ndarray, "train"]]
 Validation = tuple[Float[np.ndarray, "validation dim"], Int64[np.ndarray, "validation"]]
 
@@ -68,8 +70,8 @@ class FittedProbe:
         """Class of each row."""
         return np.argmax(self._logits(features), axis=1).astype(np.int64)
 
-    def probabilities(self, features: Matrix) -> Float[np.ndarray, "row class"]:
-        """Softmax of the classifier's logits."""
+    def votes(self, features: Matrix) -> Float[np.ndarray, "row class"]:
+        """Class probabilities: softmax of the classifier's logits."""
         return np.asarray(softmax(self._logits(features), axis=1))
 
     def _logits(self, features: Matrix) -> Float[np.ndarray, "row class"]:
@@ -80,12 +82,18 @@ class FittedProbe:
 class SplitResult:
     """What one split gave."""
 
-    scores: Scores
+    scores: Scores | RegressionScores
     inverse_regularisation: float | None
     """The C that validation chose; None where nothing was fitted."""
     num_unconverged: int
     validation_macro_f1: float | None = None
     """On validation, with that C; None where it was not kept."""
+    validation_mae: float | None = None
+    """The same of a regression, whose penalty is chosen by it."""
+    predicted: Predictions | None = None
+    """Of the test part, in its order; None where they were not kept."""
+    calibration_error: float | None = None
+    """On test; None where there are no probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +107,31 @@ class SplitProblem:
     num_classes: int
     """Size of the fixed label set."""
     config: LinearProbeConfig
+
+    @property
+    def num_votes(self) -> int:
+        """Columns of a probe's votes: a probability for each class."""
+        return self.num_classes
+
+    def fit(self, features: Matrix, learned: Labels | None) -> FittedProbe:
+        """As `fit_split`."""
+        return fit_split(features, self, learned)
+
+    def decide(self, votes: Float[np.ndarray, "row class"]) -> Labels:
+        """The class with the highest vote; of equals the first."""
+        return np.argmax(votes, axis=1).astype(np.int64)
+
+    def score(self, rows: Labels, predicted: Labels) -> Scores:
+        """Predictions of some rows against their labels."""
+        return score(self.labels[rows], predicted, self.num_classes)
+
+    def constant(self) -> Labels:
+        """Predictions of the test part without any feature: the training part's commonest class.
+
+        The lower place wins a tie.
+        """
+        counts = np.bincount(self.labels[self.split.train], minlength=self.num_classes)
+        return np.full(len(self.split.test), int(np.argmax(counts)), dtype=np.int64)
 
 
 def fit_probe(

@@ -4,6 +4,7 @@ A class of the label set that a test part does not hold counts with an F1 of 0 i
 average (the label set is the task's, not the split's); the report names such classes.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,12 @@ from jaxtyping import Float, Int64
 Labels = Int64[np.ndarray, "sample"]
 
 METRICS: tuple[str, ...] = ("macro_f1", "accuracy", "balanced_accuracy", "weighted_f1")
+
+CALIBRATION_BINS = 15
+"""Bins of equal width of the calibration error, as Guo et al. 2017 have it."""
+
+ONE_SIDED_SHARE = 0.95
+"""From this share of all predictions on one class a classifier counts as fallen on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +32,31 @@ class Scores:
     weighted_f1: float
     confusion: tuple[tuple[int, ...], ...]
     """Counts; a row for each true class, a column for each predicted class."""
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """By metric."""
+        return {name: getattr(self, name) for name in METRICS}
+
+    @property
+    def undefined(self) -> Mapping[str, str]:
+        """By metric, why it has no value: over a fixed label set all have one."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class of the label set against the others."""
+
+    name: str
+    precision: float | None
+    """None where the class was never predicted: there is nothing to be a share of."""
+    recall: float | None
+    """None where no sample is of the class."""
+    f1: float
+    """0 where the class is neither true nor predicted."""
+    support: int
+    """Samples of the class."""
 
 
 def confusion_matrix(
@@ -63,6 +95,60 @@ def score(truth: Labels, predicted: Labels, num_classes: int) -> Scores:
         weighted_f1=float((f1 * support).sum() / len(truth)),
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
+
+
+def class_report(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str]
+) -> tuple[ClassScore, ...]:
+    """Precision, recall and F1 of each class.
+
+    Args:
+        confusion: Counts; a row for each true class, a column for each predicted class.
+        classes: Names, in the order of the rows.
+    """
+    counts = np.asarray(confusion, dtype=np.int64)
+    f1, hits = _f1_per_class(counts), np.diag(counts)
+    support, predicted = counts.sum(axis=1), counts.sum(axis=0)
+    return tuple(
+        ClassScore(
+            name=name,
+            precision=float(hits[place] / predicted[place]) if predicted[place] else None,
+            recall=float(hits[place] / support[place]) if support[place] else None,
+            f1=float(f1[place]),
+            support=int(support[place]),
+        )
+        for place, name in enumerate(classes)
+    )
+
+
+def fallen_on(confusion: Sequence[Sequence[int]]) -> tuple[int, float] | None:
+    """The class that nearly all predictions fall on, and their share; None where they do not.
+
+    A classifier that learned nothing from an unbalanced set hides behind its accuracy so.
+    """
+    predicted = np.asarray(confusion, dtype=np.int64).sum(axis=0)
+    place = int(np.argmax(predicted))
+    share = float(predicted[place] / max(int(predicted.sum()), 1))
+    return (place, share) if share >= ONE_SIDED_SHARE else None
+
+
+def calibration_error(truth: Labels, probabilities: Float[np.ndarray, "sample class"]) -> float:
+    """Expected calibration error, in [0, 1]: how far confidence and accuracy lie apart.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599,
+    equation 3: predictions are binned by the probability of the predicted class, bins are open
+    below and closed above, and weigh by their samples.
+
+    Raises:
+        ValueError: No sample, or as many probabilities as samples are missing.
+    """
+    if len(truth) == 0 or len(truth) != len(probabilities):
+        raise ValueError(f"{len(truth)} true labels against {len(probabilities)} predictions")
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == truth
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, None)
+    gaps = np.bincount(bins, weights=right.astype(np.float64) - confidence)
+    return float(np.abs(gaps).sum() / len(truth))
 
 
 def _f1_per_class(confusion: Int64[np.ndarray, "class class"]) -> Float[np.ndarray, "class"]:

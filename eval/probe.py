@@ -1,61 +1,30 @@
 """Probe a checkpoint on a task: frozen features, linear probe, floors, one report."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from data_sharding.schema import MODALITIES
-from eval.best import validation_score
-from eval.card import Task
+from eval.card import Task, TaskCard
+from eval.contamination import find_contamination
+from eval.contents import marks_of_samples, refuse_copies, without_copies
 from eval.features import Features, extract_features, recompute_batch_norm
-from eval.linear_probe import LinearProbeConfig, SplitProblem
+from eval.findings import findings
+from eval.probe_config import ProbeConfig, describe_protocol
 from eval.probe_report import ProbeReport, SubsetReport, report_from_json
-from eval.problems import Rows, split_problems, task_splits, usable
+from eval.problems import split_problems, task_splits, usable
 from eval.records import read_json, write_json
-from eval.representations import SUBSETS, refuse_unknown
+from eval.regression import Problem
 from eval.samples import TaskSamples
-from eval.splits import SplitConfig
-from eval.subset_probe import PRETRAINED, SubsetInput, probe_subsets
+from eval.splits import Split
+from eval.subset_probe import SubsetInput, probe_subsets
+from eval.subset_report import PRETRAINED, Measure
 from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from pretrain.models import Backbone
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """How a checkpoint is probed; the same for it and for its floors."""
-
-    splits: SplitConfig = field(default_factory=SplitConfig)
-    linear: LinearProbeConfig = field(default_factory=LinearProbeConfig)
-    num_random_backbones: int = 3
-    """Fresh backbones of the same architecture (seeds 0, 1, ...) that make the random floor."""
-    batch_size: int = 64
-    """Samples of one forward pass."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where features are made; `auto` takes a GPU when there is one."""
-    representations: tuple[str, ...] = SUBSETS
-    """What is probed: `text`, `image`, `audio`, `fused` (whatever a sample has), or the fusion of
-    exactly some modalities: `fused_text`, `fused_text_image`, ..."""
-    rows: Rows = "own"
-    """`own`: each is probed on all samples that it can be read from; `shared`: only on samples
-    that have every modality of the task, so that representations can be compared."""
-    fit_workers: int = 1
-    """Processes that fit classifiers; scores do not depend on it."""
-
-    def __post_init__(self) -> None:
-        refuse_unknown(self.representations, "probe.representations")
-        if self.fit_workers < 1:
-            raise ValueError(f"probe.fit_workers must be at least 1, got {self.fit_workers}")
-        if self.num_random_backbones < 1:
-            raise ValueError(
-                f"probe.num_random_backbones must be at least 1, got {self.num_random_backbones}"
-            )
-        if self.batch_size < 1:
-            raise ValueError(f"probe.batch_size must be at least 1, got {self.batch_size}")
 
 
 def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeReport:
@@ -69,12 +38,14 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
         CheckpointError: The checkpoint changed since it was opened.
     """
     path = report_path(checkpoint, task)
-    protocol = describe_protocol(config)
+    protocol = describe_protocol(config, task.card)
     known = _matching_report(path, checkpoint, task, protocol)
     if known is not None:
         return known
     samples, features = _read_features(checkpoint, task, config)
-    subsets = _probe_subsets(task, samples, features, config)
+    splits, num_dropped = _splits(task, samples, config)
+    subsets = _probe_subsets(task, samples, features, config, splits)
+    contamination = find_contamination(checkpoint, task, samples)
     report = ProbeReport(
         task=_plain(task.card.to_json()),
         checkpoint=describe_checkpoint(checkpoint),
@@ -86,6 +57,8 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
             for subset in config.representations
             if subset not in subsets
         },
+        contamination=contamination,
+        findings=findings(subsets, task.card.classes, contamination, num_dropped),
     )
     write_json(path, report.to_json())
     return report
@@ -94,36 +67,6 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
 def report_path(checkpoint: Checkpoint, task: Task) -> Path:
     """Where the report of this checkpoint and task lies."""
     return checkpoint.run / "probes" / checkpoint.folder.name / f"{task.name}.json"
-
-
-def describe_protocol(config: ProbeConfig) -> dict[str, Any]:
-    """All that must be equal for two reports to be compared; the device is left out.
-
-    What is probed is told where it is not the usual: older reports do not have it.
-    """
-    usual = config.representations == SUBSETS and config.rows == "own"
-    chosen = {} if usual else {"representations": config.representations, "rows": config.rows}
-    return _plain(
-        chosen
-        | {
-            "splits": asdict(config.splits),
-            "linear": asdict(config.linear),
-            "num_random_backbones": config.num_random_backbones,
-            "classifier": "multinomial logistic regression (scikit-learn, L2)",
-            "standardisation": "mean and deviation of the training part",
-            "selection": "macro-F1 on the validation part; test is read once per split",
-            "random_floor": "scores averaged over fresh backbones, split by split; batch-norm "
-            "statistics, where there are any, recomputed on the task's unlabelled inputs",
-            "shuffled_floor": "labels permuted within training and within validation",
-            "tfidf_floor": "character n-grams 1-4, fitted on the training part",
-            "late": "even vote of the single modalities' probes with their class probabilities, "
-            "over the modalities that a sample has; given where two modalities or more are probed",
-            "macro_f1": "over the fixed label set; a class absent from test counts as 0",
-            "interval": "95 % t interval over splits; variance times 1/J + n_test/n_learn "
-            "(Nadeau and Bengio 2003), because splits overlap; n_learn is training plus "
-            "validation",
-        }
-    )
 
 
 def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -144,10 +87,22 @@ def describe_shards(task: Task, samples: TaskSamples) -> dict[str, Any]:
         "num_only_trained_on": len(samples.ids) - samples.num_testable,
         "num_groups": len(set(samples.groups)),
         "num_unlabelled": samples.num_unlabelled,
-        "samples_per_class": {
-            name: int((samples.labels == place).sum())
-            for place, name in enumerate(task.card.classes)
-        },
+        **_describe_labels(task.card, samples.labels),
+    }
+
+
+def _describe_labels(card: TaskCard, labels: np.ndarray) -> dict[str, Any]:
+    if not card.is_regression:
+        counts = {name: int((labels == place).sum()) for place, name in enumerate(card.classes)}
+        return {"samples_per_class": counts}
+    return {
+        "labels": {
+            "mean": float(labels.mean()),
+            "sd": float(labels.std()),
+            "below_zero": int((labels < 0).sum()),
+            "zero": int((labels == 0).sum()),
+            "above_zero": int((labels > 0).sum()),
+        }
     }
 
 
@@ -167,9 +122,14 @@ def _matching_report(
             and record["shards"]["digest"] == task.shards.digest
             and record["protocol"] == protocol
         )
-        return report if same and validation_score(report) is not None else None
+        return report if same and _has_validation(report) else None
     except (ValueError, KeyError, TypeError):
         return None  # absent or unreadable: it is made again and replaced
+
+
+def _has_validation(report: ProbeReport) -> bool:
+    parts = [part.pretrained for part in report.subsets.values()]
+    return any(part.validation_macro_f1 or part.validation_mae for part in parts)
 
 
 def _read_features(
@@ -192,16 +152,32 @@ def _read_features(
     return extract_features(backbones, task, config.batch_size, config.representations)
 
 
+def _splits(task: Task, samples: TaskSamples, config: ProbeConfig) -> tuple[tuple[Split, ...], int]:
+    """The task's splits, and how many samples were dropped as copies.
+
+    Raises:
+        ValueError: Copies lie on two sides of a split, and are not to be dropped.
+    """
+    splits, marks = task_splits(samples, config.splits), marks_of_samples(task.parts, samples)
+    if config.copies == "drop":
+        return without_copies(splits, marks, samples)
+    refuse_copies(splits, marks, samples)
+    return splits, 0
+
+
 def _probe_subsets(
-    task: Task, samples: TaskSamples, features: Mapping[str, Features], config: ProbeConfig
+    task: Task,
+    samples: TaskSamples,
+    features: Mapping[str, Features],
+    config: ProbeConfig,
+    splits: Sequence[Split],
 ) -> dict[str, SubsetReport]:
     """Reports of the representations that a sample can give, and of their late fusion."""
-    splits = task_splits(samples, config.splits)
     used = {name: usable(name, task, samples, config.rows) for name in config.representations}
     used = {name: mask for name, mask in used.items() if mask.any()}
 
-    def problems(name: str, mask: np.ndarray) -> list[SplitProblem]:
-        return split_problems(task, samples, splits, config.linear, (name, mask))
+    def problems(name: str, mask: np.ndarray) -> Sequence[Problem]:
+        return split_problems(task, samples, splits, config.grids, (name, mask))
 
     voting = [mask for name, mask in used.items() if name in MODALITIES]
     inputs = [
@@ -218,7 +194,7 @@ def _subset_input(
     task: Task,
     samples: TaskSamples,
     features: Mapping[str, Features],
-    problems: list[SplitProblem],
+    problems: Sequence[Problem],
 ) -> SubsetInput:
     texts = [text or "" for text in samples.texts] if subset == "text" else None
     return SubsetInput(
@@ -229,8 +205,13 @@ def _subset_input(
         },
         texts=texts,
         problems=problems,
-        classes=task.card.classes,
-        metric=task.card.metric,
+        measure=Measure(
+            classes=task.card.classes,
+            metrics=task.card.metrics,
+            metric=task.card.metric,
+            sign=task.card.sign,
+            fixed=samples.fixed is not None,
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 from eval.comparison import Comparison, Interval, Summary
 from eval.late_fusion import EVEN_VOTE
 from eval.records import Json
+from eval.regression_metrics import LOWER_IS_BETTER, NO_SHARES
 
 REPORT_FORMAT = 1
 
@@ -22,14 +23,19 @@ class ProbeScores:
     metrics: Mapping[str, Summary]
     """By metric; see `eval.metrics`."""
     confusion: tuple[tuple[int, ...], ...]
-    """Counts summed over splits; a row per true class."""
+    """Counts summed over splits; a row per true class. Empty where the label is a number."""
     inverse_regularisation: tuple[float | None, ...]
-    """The C that validation chose in each split; None where there was nothing to choose."""
+    """The C (of a regression: 1 / penalty) that validation chose in each split; None where there
+    was nothing to choose."""
     num_unconverged_fits: int
     """Fits that stopped at the bound of iterations."""
     validation_macro_f1: tuple[float, ...] | None = None
     """On validation, by split, with the C chosen there; what checkpoints are chosen by. None for
-    votes and averages, and in older reports."""
+    votes and averages, where the label is a number, and in older reports."""
+    validation_mae: tuple[float, ...] | None = None
+    """The same where the label is a number, with the penalty chosen there."""
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    """Metrics without a value, each with its reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +53,13 @@ class SubsetReport:
     """By split; such a class counts with an F1 of 0 in macro-F1."""
     pretrained: ProbeScores
     floors: Mapping[str, ProbeScores]
-    """``majority``, ``shuffled``, ``random`` (scores averaged over fresh backbones, split by
-    split) and, for text, ``tfidf``."""
+    """``majority`` (``mean`` where the label is a number), ``shuffled``, ``random`` (scores
+    averaged over fresh backbones, split by split) and, for text, ``tfidf``."""
     random_seeds: Mapping[str, float]
     """Mean of the task's metric for each fresh backbone, by its seed."""
     versus_random: Comparison
-    """Task's metric, pretrained minus random, over the same splits."""
+    """Task's metric, pretrained minus random, over the same splits; turned round where less is
+    better, so that above 0 is always a gain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,10 @@ class ProbeReport:
     subsets: Mapping[str, SubsetReport]
     missing: Mapping[str, str]
     """Subsets that were not probed, each with its reason."""
+    contamination: Mapping[str, Any] = field(default_factory=dict)
+    """What of the test samples pretraining has seen; see `eval.contamination`."""
+    findings: tuple[str, ...] = ()
+    """What a reader of the scores must know: see `eval.findings`."""
 
     def to_json(self) -> Json:
         """The report as it is written."""
@@ -89,6 +100,7 @@ def report_from_json(record: Mapping[str, Any]) -> ProbeReport:
     try:
         values = {key: value for key, value in record.items() if key != "format"}
         values["subsets"] = {name: _subset(part) for name, part in record["subsets"].items()}
+        values["findings"] = tuple(record.get("findings", ()))
         return ProbeReport(**values)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a probe report: {error}") from None
@@ -97,22 +109,21 @@ def report_from_json(record: Mapping[str, Any]) -> ProbeReport:
 def probe_table(report: ProbeReport) -> Table:
     """The report as a table, in percent, with 95 % intervals."""
     metric = report.task["metric"]
-    name = metric.replace("_", "-")
+    constant = "mean" if report.task.get("label_range") else "majority"
     table = Table(
-        title=f"{report.task['name']}: {name} in %, {report.checkpoint['name']}",
-        caption=f"mean over {report.protocol['splits']['num_splits']} group-wise splits; "
-        "± is half a 95 % interval, corrected for overlapping splits"
+        title=f"{report.task['name']}: {metric_heading(metric)}, {report.checkpoint['name']}",
+        caption=f"mean over {repeats(report)}; ± is half a 95 % interval"
         + ("; late: even vote of the modalities' probes" if EVEN_VOTE in report.subsets else ""),
     )
     table.add_column("", style="bold")
-    for heading in ("majority", "shuffled", "TF-IDF", "random", "pretrained", "gain", "beats"):
+    for heading in (constant, "shuffled", "TF-IDF", "random", "pretrained", "gain", "beats"):
         table.add_column(heading, justify="right", no_wrap=True)
     for subset, part in report.subsets.items():
-        floors = [part.floors.get(floor) for floor in ("majority", "shuffled", "tfidf", "random")]
-        cells = [percent(floor.metrics[metric]) if floor else "" for floor in floors]
-        gain = percent(part.versus_random.difference, signed=True)
+        floors = [part.floors.get(floor) for floor in (constant, "shuffled", "tfidf", "random")]
+        cells = [tell(floor.metrics[metric], metric) if floor else "" for floor in floors]
+        gain = tell(part.versus_random.difference, metric, signed=True)
         verdict = {True: "yes", False: "no", None: "?"}[part.versus_random.beats]
-        table.add_row(subset, *cells, percent(part.pretrained.metrics[metric]), gain, verdict)
+        table.add_row(subset, *cells, tell(part.pretrained.metrics[metric], metric), gain, verdict)
     for subset in report.missing:
         table.add_row(subset, *[""] * 6, "not probed")
     return table
@@ -125,6 +136,8 @@ def format_table(report: ProbeReport, width: int = 110) -> str:
     console.print(probe_table(report))
     for subset, reason in report.missing.items():
         console.print(f"{subset}: {reason}", markup=False, highlight=False)
+    for sentence in report.findings:
+        console.print(sentence, markup=False, highlight=False)
     return stream.getvalue()
 
 
@@ -132,11 +145,41 @@ def score_line(report: ProbeReport) -> str:
     """In one line: each representation's score, and its gain over random weights."""
     metric = report.task["metric"]
     scores = ", ".join(
-        f"{subset} {percent(part.pretrained.metrics[metric])} "
-        f"({percent(part.versus_random.difference, signed=True)} over random)"
+        f"{subset} {tell(part.pretrained.metrics[metric], metric)} "
+        f"({tell(part.versus_random.difference, metric, signed=True)} over random)"
         for subset, part in report.subsets.items()
     )
     return f"{report.checkpoint['name']} on {report.task['name']}: {scores}"
+
+
+def metric_heading(metric: str) -> str:
+    """The metric's name with its unit, and whether less is better."""
+    name = metric.replace("_", "-")
+    if metric not in NO_SHARES:
+        return f"{name} in %"
+    return f"{name} (less is better)" if metric in LOWER_IS_BETTER else name
+
+
+def repeats(report: ProbeReport) -> str:
+    """What a score is the mean over, in words."""
+    splits = report.protocol["splits"]
+    if "train_share" not in splits:
+        return f"{splits['num_splits']} group-wise splits, the interval corrected for their overlap"
+    share = 100 * splits["train_share"]
+    return (
+        f"{splits['num_splits']} draws of {share:.0f} % of the authors' training groups, tested on "
+        "their test part, whose groups are bootstrapped for the interval"
+    )
+
+
+def tell(summary: Summary, metric: str, signed: bool = False) -> str:
+    """In percent, or as a number where the metric is no share."""
+    if metric not in NO_SHARES:
+        return percent(summary, signed)
+    mean = f"{summary.mean:{'+' if signed else ''}.3f}"
+    if summary.interval is None:
+        return mean
+    return f"{mean} ± {(summary.interval.high - summary.interval.low) / 2:.3f}"
 
 
 def percent(summary: Summary, signed: bool = False) -> str:
@@ -161,13 +204,15 @@ def _subset(record: Mapping[str, Any]) -> SubsetReport:
 
 
 def _scores(record: Mapping[str, Any]) -> ProbeScores:
-    validation = record.get("validation_macro_f1")
+    validation, error = record.get("validation_macro_f1"), record.get("validation_mae")
     return ProbeScores(
         metrics={name: _summary(part) for name, part in record["metrics"].items()},
         confusion=tuple(map(tuple, record["confusion"])),
         inverse_regularisation=tuple(record["inverse_regularisation"]),
         num_unconverged_fits=record["num_unconverged_fits"],
         validation_macro_f1=None if validation is None else tuple(validation),
+        validation_mae=None if error is None else tuple(error),
+        undefined=dict(record.get("undefined", {})),
     )
 
 

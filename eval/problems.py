@@ -1,31 +1,45 @@
 """A task's splits as problems for each representation: labels and rows, no features."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
 
-from eval.card import Task
+from eval.card import Task, TaskCard
 from eval.linear_probe import LinearProbeConfig, SplitProblem
+from eval.regression import Problem, RegressionProblem, RidgeConfig
 from eval.samples import TaskSamples
-from eval.splits import Split, SplitConfig, group_splits, refuse_leakage
+from eval.splits import Split, SplitConfig, draws_of_fixed_parts, group_splits, refuse_leakage
 
 Rows = Literal["own", "shared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grids:
+    """What validation chooses from."""
+
+    linear: LinearProbeConfig
+    ridge: RidgeConfig
 
 
 def task_splits(samples: TaskSamples, config: SplitConfig) -> tuple[Split, ...]:
     """Splits of the testable samples; the others join every training part.
 
+    Where the set's authors fixed the parts: draws of their training part.
+
     Raises:
-        ValueError: see `group_splits`; or a group lies among both kinds of samples.
+        ValueError: see `group_splits`; or a group lies among both kinds of samples, or in two of
+            the authors' parts.
     """
+    if samples.fixed is not None:
+        return draws_of_fixed_parts(samples.fixed, samples.strata, samples.groups, config)
     count = samples.num_testable
     only_trained_on = np.arange(count, len(samples.labels))
     splits = tuple(
         replace(split, train=np.concatenate([split.train, only_trained_on]))
-        for split in group_splits(samples.labels[:count], samples.groups[:count], config)
+        for split in group_splits(samples.strata[:count], samples.groups[:count], config)
     )
     for split in splits:
         refuse_leakage(split, samples.groups)
@@ -50,22 +64,26 @@ def split_problems(
     task: Task,
     samples: TaskSamples,
     splits: Sequence[Split],
-    linear: LinearProbeConfig,
+    grids: Grids,
     used: tuple[str, Bool[np.ndarray, "sample"]],
-) -> list[SplitProblem]:
+) -> list[SplitProblem] | list[RegressionProblem]:
     """The task's splits, without the samples that are not used.
 
     Args:
         task: Gives the label set.
         samples: Labels and groups.
         splits: Of all samples.
-        linear: The grid.
+        grids: What the classifier or the regression is chosen from.
         used: What the samples must have, in a word for the error, and which of them do.
 
     Raises:
         ValueError: A class of the label set has no sample left.
     """
     (what, mask), classes = used, task.card.classes
+    if task.card.is_regression:
+        return _regressions(
+            task.card, samples, [part.restricted_to(mask) for part in splits], grids
+        )
     absent = sorted({*range(len(classes))} - set(samples.labels[mask].tolist()))
     if absent:
         raise ValueError(
@@ -79,13 +97,31 @@ def split_problems(
             groups=samples.groups,
             split=split.restricted_to(mask),
             num_classes=len(classes),
-            config=linear,
+            config=grids.linear,
         )
         for split in splits
     ]
 
 
-def mean_test_share(problems: Sequence[SplitProblem]) -> float:
+def _regressions(
+    card: TaskCard, samples: TaskSamples, splits: Sequence[Split], grids: Grids
+) -> list[RegressionProblem]:
+    assert card.class_cuts is not None
+    assert card.label_range is not None
+    return [
+        RegressionProblem(
+            labels=samples.labels,
+            groups=samples.groups,
+            split=split,
+            cuts=card.class_cuts,
+            bounds=card.label_range,
+            config=grids.ridge,
+        )
+        for split in splits
+    ]
+
+
+def mean_test_share(problems: Sequence[Problem]) -> float:
     """Mean of ``n_test / n_learn`` over splits; the learner sees training and validation."""
     shares = [
         len(problem.split.test) / max(len(problem.split.train) + len(problem.split.validation), 1)

@@ -9,23 +9,25 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from eval.model_card import CardFacts, gather_facts, render_card
-from eval.privacy import find_path, strip_private
+from eval.card_facts import gather_facts
+from eval.model_card import num_results, refuse_incomplete_card, render_card
+from eval.privacy import refuse_private, strip_private
 from eval.probe_report import ProbeReport, report_from_json
 from eval.records import read_json, write_json, write_text
 from eval.reference import check_in_fresh_process, write_reference
 from eval.release_checks import (
     SUMS_FILE,
-    checksums,
     refuse_non_finite,
     refuse_pickles,
     unlisted_files,
     verify_checksums,
+    write_checksums,
 )
 from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from pretrain.health.verdict import load_verdict
 from pretrain.models import Backbone
 from pretrain.models.export import export_transformers
+from pretrain.models.onnx_export import export_onnx, refuse_without_onnx
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,12 @@ class PublishConfig:
     """Replace another published backbone at the same place. Other folders are never replaced."""
     allow_unfit: bool = False
     """Publish a checkpoint whose run had collapsed when it was written."""
+    without_probes: bool = False
+    """Publish a checkpoint without a probe report; the card says so."""
+    onnx: bool = False
+    """Write every encoder and the fusion as ONNX as well, checked against torch."""
+    datasets: tuple[str, ...] = ()
+    """Names that the pretraining sets have on the Hugging Face Hub, for the card's metadata."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", self.licence):
@@ -50,6 +58,8 @@ class PublishConfig:
             )
         if not re.fullmatch(r"[A-Za-z0-9][\w.\-]*", self.name):
             raise ValueError(f"publish.name must be letters, digits, . - _, got {self.name!r}")
+        if self.onnx:
+            refuse_without_onnx()
 
 
 def publish(checkpoint: Checkpoint, out: Path, config: PublishConfig) -> Path:
@@ -66,14 +76,17 @@ def publish(checkpoint: Checkpoint, out: Path, config: PublishConfig) -> Path:
         ``out``.
 
     Raises:
-        ValueError: ``out`` holds something else; the run had collapsed; non-finite weights; a file
-            that may hold a pickle; the result does not load as it should. Nothing is written.
+        ValueError: ``out`` holds something else; the run had collapsed; no probe report;
+            non-finite weights; a file that may hold a pickle; the result does not load as it
+            should. Nothing is written.
         CheckpointError: The checkpoint is not whole, or changed since it was opened.
     """
     _refuse_foreign_content(out)
     _check_unchanged(checkpoint)
     if not config.allow_unfit:
         _refuse_unfit(checkpoint)
+    if not config.without_probes:
+        _refuse_unprobed(checkpoint)
     refuse_pickles(checkpoint.backbone)
     refuse_non_finite(checkpoint.backbone)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,15 +103,18 @@ def publish(checkpoint: Checkpoint, out: Path, config: PublishConfig) -> Path:
     return out
 
 
-def verify_published(folder: Path) -> None:
-    """Check a published folder: sums, no pickle, and features as published.
+def verify_published(folder: Path) -> str:
+    """Check a published folder, or one encoder's folder of it: sums, no pickle, features.
+
+    Returns:
+        What was found, as a sentence.
 
     Raises:
-        ValueError: Names what is wrong.
+        ValueError: Names the files that are wrong.
     """
     verify_checksums(folder)
     refuse_pickles(folder)
-    check_in_fresh_process(folder)
+    return check_in_fresh_process(folder)
 
 
 def probe_reports(checkpoint: Checkpoint) -> list[ProbeReport]:
@@ -115,25 +131,23 @@ def _write(checkpoint: Checkpoint, folder: Path, config: PublishConfig) -> None:
     transformers_logging.disable_progress_bar()  # it counts files, of which there is one
     exported = export_transformers(backbone, folder)
     transformers_logging.enable_progress_bar()
+    onnx = export_onnx(backbone, folder / "onnx") if config.onnx else ()
     write_reference(backbone, folder)
     write_json(folder / "training_config.json", strip_private(checkpoint.config))
     reports = probe_reports(checkpoint)
     for report in reports:
         path = folder / "probes" / f"{report.task['name']}.json"
         write_json(path, strip_private(report.to_json()))
-    facts: CardFacts = gather_facts(checkpoint, backbone, exported)
-    write_text(folder / "README.md", render_card(facts, reports, config.name, config.licence))
-    write_text(folder / SUMS_FILE, checksums(folder))
+    facts = gather_facts(checkpoint, backbone, exported, onnx)
+    card = render_card(facts, reports, config.name, config.licence, config.datasets)
+    refuse_incomplete_card(card, num_results(reports))
+    write_text(folder / "README.md", card)
+    write_checksums(folder)
 
 
 def _check_release(folder: Path) -> None:
-    """The same checks that a receiver can make, and a search for paths."""
-    for path in sorted(folder.rglob("*")):
-        # A tokenizer's vocabulary is made of the corpus's own words and holds no path of ours.
-        if path.suffix in {".json", ".md"} and path.name != "tokenizer.json":
-            found = find_path(path.read_text(encoding="utf-8"))
-            if found:
-                raise ValueError(f"{path.relative_to(folder)} would give away {found!r}")
+    """The same checks that a receiver can make, and a search for paths and names."""
+    refuse_private(folder)
     refuse_non_finite(folder)
     verify_published(folder)
 
@@ -153,6 +167,15 @@ def _refuse_unfit(checkpoint: Checkpoint) -> None:
         raise ValueError(
             f"{checkpoint.folder}: unfit to publish, the run had collapsed: "
             f"{verdict.sentences()[0]} To publish it all the same: --allow-unfit"
+        )
+
+
+def _refuse_unprobed(checkpoint: Checkpoint) -> None:
+    if not probe_reports(checkpoint):
+        raise ValueError(
+            f"{checkpoint.folder}: no probe report, so nobody could say what it is worth: "
+            f"triptych probe {checkpoint.folder} TASK. To publish it all the same: "
+            "--without-probes"
         )
 
 

@@ -139,7 +139,7 @@ def _fit_unit_rows(job: RawJob, problem: SplitProblem) -> Fit:
     predicted = np.argmax(votes[split.test], axis=1).astype(np.int64)
     return Fit(
         scores=score(problem.labels[split.test], predicted, problem.num_classes),
-        ballot=Ballot(probabilities=votes, has=has),
+        ballot=Ballot(votes=votes, has=has),
         inverse_regularisation=fitted.inverse_regularisation,
         num_unconverged=fitted.num_unconverged,
     )

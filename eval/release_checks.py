@@ -1,14 +1,15 @@
-"""What a folder must be before it is given out: safetensors, finite, with checksums."""
+"""What a folder must be before it is given out: no pickle, finite, with checksums."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-SUMS_FILE = "SHA256SUMS"
-_ALLOWED = {".safetensors", ".json", ".txt", ".md"}
+from pretrain.models.sums import SUMS_FILE
+
+_ALLOWED = {".safetensors", ".json", ".txt", ".md", ".onnx"}
 
 
 def release_files(folder: Path) -> Iterator[Path]:
@@ -25,7 +26,7 @@ def release_files(folder: Path) -> Iterator[Path]:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Refuse every file that is no safetensors, JSON or text, whatever its name says.
+    """Refuse every file that is no safetensors, ONNX, JSON or text, whatever its name says.
 
     Raises:
         ValueError: Names the first such file.
@@ -37,7 +38,7 @@ def refuse_pickles(folder: Path) -> None:
             head = stream.read(4)
         if path.suffix not in _ALLOWED or head[:2] in _PICKLE_HEADS or head == b"PK\x03\x04":
             raise ValueError(
-                f"{path}: may hold a pickle; only safetensors, JSON and text are published"
+                f"{path}: may hold a pickle; only safetensors, ONNX, JSON and text are published"
             )
 
 
@@ -74,11 +75,18 @@ def checksums(folder: Path) -> str:
     return "".join(lines)
 
 
+def write_checksums(folder: Path) -> None:
+    """Write ``SHA256SUMS`` of a release: of each encoder's folder, then of the whole."""
+    for config in sorted(folder.glob("*/config.json")):
+        (config.parent / SUMS_FILE).write_text(checksums(config.parent), encoding="utf-8")
+    (folder / SUMS_FILE).write_text(checksums(folder), encoding="utf-8")
+
+
 def verify_checksums(folder: Path) -> None:
     """Compare a published folder with its sums.
 
     Raises:
-        ValueError: No sums, or the first file that is changed, missing or too many.
+        ValueError: No sums, or the files that are changed, missing or too many.
     """
     try:
         lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
@@ -86,10 +94,19 @@ def verify_checksums(folder: Path) -> None:
         raise ValueError(f"{folder}: no {SUMS_FILE}, so this is no published backbone") from None
     expected = {line[66:]: line[:64] for line in lines}
     found = {line[66:]: line[:64] for line in checksums(folder).splitlines()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            problem = "is missing" if name not in found else "differs from what was published"
-            raise ValueError(f"{folder / name}: {problem} (sha256)")
+    wrong = [
+        _what_is_wrong(name, expected, found)
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    if wrong:
+        raise ValueError(f"{folder}: {'; '.join(wrong)} (sha256)")
+
+
+def _what_is_wrong(name: str, expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    if name not in found:
+        return f"{name} is missing"
+    return f"{name} differs from what was published" if name in expected else f"{name} is no part"
 
 
 def unlisted_files(folder: Path) -> list[str]:

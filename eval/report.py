@@ -1,6 +1,6 @@
 """The run as one HTML page: self-contained, for a phone and a desk, in light and dark."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,16 @@ from eval.best import RULE, Choice
 from eval.chapters import Panel, chapters, make_panel, ordered
 from eval.charts import Mark, Points, draw_forest
 from eval.comparison import Summary
-from eval.probe_report import ProbeReport, SubsetReport, percent
+from eval.metrics import ClassScore, class_report
+from eval.probe_report import (
+    ProbeReport,
+    SubsetReport,
+    metric_heading,
+    repeats,
+    tell,
+)
 from eval.records import flatten, write_text
+from eval.regression_metrics import NO_SHARES
 from eval.run_record import RunRecord, read_run
 from pretrain.metrics import guide
 
@@ -20,6 +28,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 REPORT_FILE = "report.html"
 FLOORS = {
     "majority": "majority class",
+    "mean": "mean label",
     "shuffled": "shuffled labels",
     "tfidf": "TF-IDF",
     "random": "random weights",
@@ -42,6 +51,10 @@ class TaskSection:
     verdict: str
     forest: Markup
     over_time: Panel | None
+    floors: Mapping[str, str]
+    """Headings of the floors that the task has, by name."""
+    classes: Mapping[str, Sequence[ClassScore]]
+    """Per-class scores of each representation; empty where the label is a number."""
 
 
 def write_report(run: Path) -> Path:
@@ -75,7 +88,8 @@ def render(record: RunRecord) -> str:
         health=chapters(HEALTH, record.metrics),
         verdicts=VERDICTS,
         config=flatten(record.config),
-        percent=percent,
+        tell=tell,
+        repeats=repeats,
         floors=FLOORS,
         rule=RULE,
     )
@@ -124,13 +138,24 @@ def _task_section(reports: Sequence[ProbeReport]) -> TaskSection:
     metric = newest.task["metric"]
     return TaskSection(
         report=newest,
-        metric=metric.replace("_", "-").replace("f1", "F1"),
+        metric=metric_heading(metric).replace("f1", "F1").replace("in %", "in percent"),
         verdict=_verdict(newest),
         forest=draw_forest(
             f"{newest.task['name']}: scores and floors",
             {name: _marks(part, metric) for name, part in newest.subsets.items()},
+            percent=metric not in NO_SHARES,
         ),
         over_time=_over_time(reports, metric) if len(reports) > 1 else None,
+        floors={
+            name: label
+            for name, label in FLOORS.items()
+            if any(name in part.floors for part in newest.subsets.values())
+        },
+        classes={
+            name: class_report(part.pretrained.confusion, newest.task["classes"])
+            for name, part in newest.subsets.items()
+            if part.pretrained.confusion
+        },
     )
 
 
@@ -170,9 +195,11 @@ def _over_time(reports: Sequence[ProbeReport], metric: str) -> Panel:
     series: dict[str, list[tuple[float, float]]] = {}
     for report in reports:
         for name, part in report.subsets.items():
-            point = (float(report.checkpoint["step"]), 100 * part.pretrained.metrics[metric].mean)
+            scale = 1 if metric in NO_SHARES else 100
+            point = (float(report.checkpoint["step"]), scale * part.pretrained.metrics[metric].mean)
             series.setdefault(name, []).append(point)
-    return make_panel("Score over checkpoints", "in percent, by optimizer step", ordered(series))
+    note = f"{metric_heading(metric)}, by optimizer step"
+    return make_panel("Score over checkpoints", note, ordered(series))
 
 
 def _first(record: RunRecord, *names: str) -> Points | None:

@@ -1,11 +1,12 @@
 """One pass over a task's labelled samples: decoded once, checked, read by any number of readers."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from data_sharding.batch import TripleBatch
 from data_sharding.manifest import ShardSet
@@ -15,6 +16,7 @@ from data_sharding.stream.evaluation import evaluation_pass
 from data_sharding.stream.order import Slice
 from eval.card import Task, TaskCard
 from eval.representations import readable
+from eval.splits import Split
 from pretrain.models import Backbone
 
 Reader = Callable[[TripleBatch], Mapping[str, Float32[np.ndarray, "batch _"]]]
@@ -26,8 +28,8 @@ class TaskSamples:
     """The labelled samples of a task, in the order of the shards; the same for every backbone."""
 
     ids: tuple[str, ...]
-    labels: Int64[np.ndarray, "sample"]
-    """Place of each label in the card's classes."""
+    labels: Int64[np.ndarray, "sample"] | Float64[np.ndarray, "sample"]
+    """Place of each label in the card's classes; or the label itself, where it is a number."""
     groups: tuple[str, ...]
     num_testable: int
     """So many, the first ones, are split; the others are only trained on."""
@@ -35,6 +37,18 @@ class TaskSamples:
     texts: tuple[str | None, ...]
     num_unlabelled: int
     """Samples left out because they carry no label."""
+    fixed: Split | None = None
+    """The authors' parts, where the card names them."""
+    places: Int64[np.ndarray, "sample"] | None = None
+    """Number of each sample among all samples of the task's parts, unlabelled ones counted."""
+
+    @property
+    def strata(self) -> Int64[np.ndarray, "sample"]:
+        """What is shared out evenly: the class, or the fifth of the labels that a number is in."""
+        if np.issubdtype(self.labels.dtype, np.integer):
+            return self.labels
+        bounds = np.unique(np.quantile(self.labels, (0.2, 0.4, 0.6, 0.8)))
+        return np.searchsorted(bounds, self.labels, side="right").astype(np.int64)
 
     def has(self, subset: str) -> Bool[np.ndarray, "sample"]:
         """Samples that a representation can be read from."""
@@ -113,11 +127,13 @@ class _Rows:
         self.card = card
         self.place = {name: index for index, name in enumerate(card.classes)}
         self.ids: list[str] = []
-        self.labels: list[int] = []
+        self.labels: list[float] = []
         self.groups: list[str] = []
         self.texts: list[str | None] = []
         self.present: list[np.ndarray] = []
         self.num_unlabelled = 0
+        self.places: list[int] = []
+        self.num_seen = 0
         self.ends: list[int] = []
 
     def take(self, batch: TripleBatch) -> Int64[np.ndarray, "labelled"]:
@@ -130,7 +146,9 @@ class _Rows:
                 continue
             self._append(str(record.get("id", batch.keys[row])), str(label), record)
             self.texts.append(batch.texts[row])
+            self.places.append(self.num_seen + row)
             kept.append(row)
+        self.num_seen += len(batch)
         self.present.append(batch.present.cpu().numpy()[kept])
         return np.array(kept, dtype=np.int64)
 
@@ -139,16 +157,38 @@ class _Rows:
         self.ends.append(len(self.labels))
 
     def _append(self, sample_id: str, label: str, record: Mapping[str, object]) -> None:
-        if label not in self.place:
-            raise ValueError(
-                f"task {self.card.name}: sample {sample_id!r} has the label {label!r}, which is "
-                f"none of {self.card.classes}"
-            )
         self.ids.append(sample_id)
-        self.labels.append(self.place[label])
+        self.labels.append(self._value(sample_id, label))
         self.groups.append(
             group_of(record, sample_id, self.card.group_key, f"task {self.card.name}")
         )
+
+    def _value(self, sample_id: str, label: str) -> float:
+        """Place of the class, or the number.
+
+        Raises:
+            ValueError: None of the classes, or no number within the range (NaN is none).
+        """
+        where = f"task {self.card.name}: sample {sample_id!r} has the label {label!r}, which is"
+        if self.card.label_range is None:
+            if label not in self.place:
+                raise ValueError(f"{where} none of {self.card.classes}")
+            return float(self.place[label])
+        low, high = self.card.label_range
+        try:
+            value = float(label)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ValueError(f"{where} no number within {self.card.label_range}")
+        return value
+
+    def _fixed(self) -> Split | None:
+        if self.card.fixed_parts is None:
+            return None
+        bounds = zip([0, *self.ends], self.ends, strict=False)
+        train, validation, test = (np.arange(*bound, dtype=np.int64) for bound in bounds)
+        return Split(train=train, validation=validation, test=test)
 
     def finish(self) -> TaskSamples:
         """All samples, checked: some are labelled, and no id lies in two groups."""
@@ -165,9 +205,11 @@ class _Rows:
             )
         return TaskSamples(
             ids=tuple(self.ids),
-            labels=np.array(self.labels, dtype=np.int64),
+            labels=np.array(self.labels, dtype=np.float64 if self.card.is_regression else np.int64),
             groups=tuple(self.groups),
-            num_testable=self.ends[0],
+            num_testable=len(self.labels) if self.card.fixed_parts else self.ends[0],
+            fixed=self._fixed(),
+            places=np.array(self.places, dtype=np.int64),
             present=np.concatenate(self.present),
             texts=tuple(self.texts),
             num_unlabelled=self.num_unlabelled,

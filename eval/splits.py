@@ -6,7 +6,7 @@ speaker, one cluster of near duplicates) lies on one side only.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -26,6 +26,12 @@ class SplitConfig:
     test_share: float = 0.3
     """Share of the samples that are scored once, in (0, 1)."""
     seed: int = 0
+    num_seeds: int = 5
+    """Where a set's authors fixed the parts: how often a probe is trained, each time on another
+    draw of the training part. At least five, or there is no verdict."""
+    train_share: float = 0.8
+    """Where a set's authors fixed the parts: share of the training groups of each draw, in (0, 1]
+    (1: always all of it)."""
 
     def __post_init__(self) -> None:
         if self.num_splits < 1:
@@ -39,6 +45,10 @@ class SplitConfig:
             )
         if self.seed < 0:
             raise ValueError(f"splits.seed must be at least 0, got {self.seed}")
+        if self.num_seeds < 1:
+            raise ValueError(f"splits.num_seeds must be at least 1, got {self.num_seeds}")
+        if not 0.0 < self.train_share <= 1.0:
+            raise ValueError(f"splits.train_share must be in (0, 1], got {self.train_share}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +101,36 @@ def group_splits(
     for split in splits:
         refuse_leakage(split, groups)
     return splits
+
+
+def draws_of_fixed_parts(
+    fixed: Split,
+    labels: Int64[np.ndarray, "sample"],
+    groups: Sequence[str],
+    config: SplitConfig,
+) -> tuple[Split, ...]:
+    """The authors' parts, with another draw of the training groups for each seed.
+
+    Validation and test are the same in all of them. Of each class (a group of mixed labels counts
+    for its commonest one) at least one group stays.
+
+    Raises:
+        ValueError: A group lies in two parts, or a part is empty.
+    """
+    refuse_leakage(fixed, groups)
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row in map(int, fixed.train):
+        rows_of[groups[row]].append(row)
+    made = []
+    for index in range(config.num_seeds):
+        generator = np.random.default_rng((config.seed, index))
+        drawn: list[int] = []
+        for members in _groups_by_class(labels, rows_of):
+            order = [members[place] for place in generator.permutation(len(members))]
+            for group in order[: max(1, round(config.train_share * len(order)))]:
+                drawn.extend(rows_of[group])
+        made.append(replace(fixed, train=np.sort(np.array(drawn, dtype=np.int64))))
+    return tuple(made)
 
 
 def refuse_leakage(split: Split, groups: Sequence[str]) -> None:

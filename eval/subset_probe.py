@@ -1,4 +1,4 @@
-"""Representations against their floors, and their vote, over all splits: no files."""
+"""Representations and their floors, and their vote, fitted over all splits: no files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,20 +9,15 @@ from threadpoolctl import threadpool_limits
 
 from data_sharding.parallel import in_processes
 from data_sharding.schema import MODALITIES
-from eval.comparison import compare, summarise
 from eval.fits import Fit, FitJob, fit_all_splits
-from eval.floors import majority_split, shuffled_labels, tfidf_split
+from eval.floors import shuffled_labels, tfidf_split
 from eval.late_fusion import EVEN_VOTE, fuse_late
-from eval.linear_probe import SplitProblem, SplitResult
-from eval.metrics import METRICS, Scores
-from eval.probe_report import ProbeScores, SubsetReport
-from eval.problems import mean_test_share
+from eval.linear_probe import SplitResult
+from eval.probe_report import SubsetReport
+from eval.regression import Problem
+from eval.subset_report import PRETRAINED, SHUFFLED, TFIDF, Measure, Row, report_subset
 
 Matrix = Float32[np.ndarray, "sample dim"]
-Results = Mapping[str, Sequence[SplitResult]]
-"""One result for each split: ``pretrained``, ``shuffled``, ``tfidf``, and the random seeds."""
-
-PRETRAINED, SHUFFLED, TFIDF = "pretrained", "shuffled", "tfidf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +30,9 @@ class SubsetInput:
     """Features of fresh backbones, by seed; at least one."""
     texts: Sequence[str] | None
     """Raw texts for the TF-IDF floor; None where the representation is not text."""
-    problems: Sequence[SplitProblem]
+    problems: Sequence[Problem]
     """One per split, without samples that lack the modality."""
-    classes: tuple[str, ...]
-    metric: str
+    measure: Measure
 
     def jobs(self) -> "dict[str, FitJob | TextJob]":
         """What is fitted for it, by name."""
@@ -59,22 +53,11 @@ class TextJob:
     """The TF-IDF floor over all splits."""
 
     texts: Sequence[str]
-    problems: Sequence[SplitProblem]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """One row of a report, without its scores."""
-
-    subset: str
-    dim: int
-    problems: Sequence[SplitProblem]
-    like: SubsetInput
-    """Has the classes and the metric."""
+    problems: Sequence[Problem]
 
 
 def probe_subsets(
-    given: Sequence[SubsetInput], late: Sequence[SplitProblem] = (), workers: int = 1
+    given: Sequence[SubsetInput], late: Sequence[Problem] = (), workers: int = 1
 ) -> dict[str, SubsetReport]:
     """Scores, floors, and the paired comparison with fresh backbones.
 
@@ -92,18 +75,19 @@ def probe_subsets(
     """
     results = _fit_all(given, late, workers)
     dims = {part.subset: part.pretrained.shape[1] for part in given}
+    measure, seeds = given[0].measure, tuple(given[0].random)
     rows = [
-        _Row(subset=part.subset, dim=dims[part.subset], problems=part.problems, like=part)
+        Row(subset=part.subset, dim=dims[part.subset], problems=part.problems, seeds=seeds)
         for part in given
     ]
     if late:
         dim = sum(dims.get(name, 0) for name in MODALITIES)
-        rows.append(_Row(subset=EVEN_VOTE, dim=dim, problems=late, like=given[0]))
-    return {row.subset: _report(row, results[row.subset]) for row in rows}
+        rows.append(Row(subset=EVEN_VOTE, dim=dim, problems=late, seeds=seeds))
+    return {row.subset: report_subset(row, measure, results[row.subset]) for row in rows}
 
 
 def _fit_all(
-    given: Sequence[SubsetInput], late: Sequence[SplitProblem], workers: int
+    given: Sequence[SubsetInput], late: Sequence[Problem], workers: int
 ) -> dict[str, dict[str, Sequence[SplitResult]]]:
     """Results by representation and by job; jobs of one name are fitted together and vote."""
     by_subset = {part.subset: part.jobs() for part in given}
@@ -138,109 +122,19 @@ def _fit_job(job: FitJob | TextJob) -> Sequence[SplitResult]:
         return [tfidf_split(job.texts, problem) for problem in job.problems]
 
 
-def _vote(fits: Mapping[str, Sequence[Fit]], problems: Sequence[SplitProblem]) -> list[SplitResult]:
+def _vote(fits: Mapping[str, Sequence[Fit]], problems: Sequence[Problem]) -> list[SplitResult]:
     """The even vote on each split; what its probes did not converge on is told in their rows."""
     return [
-        SplitResult(
-            scores=fuse_late(
-                {name: made[place].ballot for name, made in fits.items()}, problem
-            ).scores,
-            inverse_regularisation=None,
-            num_unconverged=0,
-        )
+        _vote_on({name: made[place] for name, made in fits.items()}, problem)
         for place, problem in enumerate(problems)
     ]
 
 
-def _report(row: _Row, results: Results) -> SubsetReport:
-    share, metric = mean_test_share(row.problems), row.like.metric
-    random = {seed: results[seed] for seed in row.like.random}
-    majority = [
-        SplitResult(scores=majority_split(problem), inverse_regularisation=None, num_unconverged=0)
-        for problem in row.problems
-    ]
-    floors = {"majority": _over_splits(majority, share)}
-    for name in (SHUFFLED, TFIDF):
-        if name in results:
-            floors[name] = _over_splits(results[name], share)
-    floors["random"] = _averaged(list(random.values()), share)
-    ours = [getattr(result.scores, metric) for result in results[PRETRAINED]]
-    theirs = floors["random"].metrics[metric].per_split
-    return SubsetReport(
-        subset=row.subset,
-        dim=row.dim,
-        **_sizes(row),
-        pretrained=_over_splits(results[PRETRAINED], share),
-        floors=floors,
-        random_seeds={
-            seed: float(np.mean([getattr(result.scores, metric) for result in made]))
-            for seed, made in random.items()
-        },
-        versus_random=compare(ours, theirs, share),
+def _vote_on(fits: Mapping[str, Fit], problem: Problem) -> SplitResult:
+    found = fuse_late({name: fit.ballot for name, fit in fits.items()}, problem)
+    return SplitResult(
+        scores=found.scores,
+        inverse_regularisation=None,
+        num_unconverged=0,
+        predicted=found.predicted,
     )
-
-
-def _over_splits(results: Sequence[SplitResult], share: float) -> ProbeScores:
-    marks = [result.validation_macro_f1 for result in results]
-    known = tuple(mark for mark in marks if mark is not None)
-    return ProbeScores(
-        metrics={
-            metric: summarise([getattr(result.scores, metric) for result in results], share)
-            for metric in METRICS
-        },
-        confusion=_added([result.scores for result in results]),
-        inverse_regularisation=tuple(result.inverse_regularisation for result in results),
-        num_unconverged_fits=sum(result.num_unconverged for result in results),
-        validation_macro_f1=known if len(known) == len(marks) else None,
-    )
-
-
-def _averaged(by_seed: Sequence[Sequence[SplitResult]], share: float) -> ProbeScores:
-    """Scores averaged over fresh backbones, split by split; counts summed over them."""
-    results = [result for seeded in by_seed for result in seeded]
-    return ProbeScores(
-        metrics={
-            metric: summarise(
-                [
-                    float(np.mean([getattr(result.scores, metric) for result in paired]))
-                    for paired in zip(*by_seed, strict=True)
-                ],
-                share,
-            )
-            for metric in METRICS
-        },
-        confusion=_added([result.scores for result in results]),
-        inverse_regularisation=tuple(result.inverse_regularisation for result in results),
-        num_unconverged_fits=sum(result.num_unconverged for result in results),
-    )
-
-
-def _added(scores: Sequence[Scores]) -> tuple[tuple[int, ...], ...]:
-    total = np.sum([score.confusion for score in scores], axis=0)
-    return tuple(tuple(int(count) for count in row) for row in total)
-
-
-def _sizes(row: _Row) -> dict:
-    """Counts of samples and groups, and the classes that a test part lacks."""
-    first = row.problems[0]
-    rows = np.concatenate([first.split.train, first.split.validation, first.split.test])
-    return {
-        "num_samples": len(rows),
-        "num_groups": len({first.groups[row] for row in rows}),
-        "split_sizes": tuple(
-            {
-                "train": len(problem.split.train),
-                "validation": len(problem.split.validation),
-                "test": len(problem.split.test),
-            }
-            for problem in row.problems
-        ),
-        "classes_absent_from_test": tuple(
-            tuple(
-                name
-                for place, name in enumerate(row.like.classes)
-                if place not in problem.labels[problem.split.test]
-            )
-            for problem in row.problems
-        ),
-    }

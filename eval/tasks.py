@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eval.card import Task, TaskCard, open_task, save_card
-from eval.importers import import_mvsa_single, prepare_sample_topics
+from eval.importers import prepare_sample_topics
 
 __all__ = [
     "BUILTIN_TASKS",
     "Task",
     "TaskCard",
     "default_tasks_folder",
-    "import_mvsa_single",
     "load_task",
     "open_task",
     "save_card",

@@ -4,25 +4,27 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from data_sharding.stats import StatsConfig, compute_stats, stats_folder
 from eval.probe import ProbeConfig, probe
 from eval.probe_report import format_table
-from eval.publish import PublishConfig, publish
 from eval.report import write_report
 from eval.run_pages import renew_pages_or_warn
-from eval.tasks import import_mvsa_single, load_task
+from eval.tasks import load_task
 from launch.aside import Where, run_aside
 from launch.cluster import ClusterConfig
 from launch.demo import DemoConfig, run_demo
+from launch.embed_command import embed_command
 from launch.job_commands import cancel_command, logs_command
 from launch.local import run_local
 from launch.plan_command import plan_command
+from launch.predict_command import fit_head_command, predict_command
 from launch.preemption import EXIT_CODES, StopRequest
 from launch.probes.jobs import submit_probe
+from launch.publish_command import publish_command
 from launch.recipes import list_recipes
 from launch.retrieve_command import retrieve_command
 from launch.run_config import RunConfig
@@ -32,11 +34,11 @@ from launch.shard_tools import export_index_command, index_command, inspect_comm
 from launch.start import start_run, submit_run
 from launch.status_command import status_command
 from launch.stream_commands import blend_command, stream_command
+from launch.task_commands import task_command
+from launch.verify_backbone_command import verify_backbone_command
 from launch.views_command import views_command
 from launch.watch_command import watch_command
 from pretrain.checkpoint import open_checkpoint
-
-TASK_IMPORTERS = {"mvsa-single": import_mvsa_single}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class ProbeCommand:
     """A checkpoint folder, or a run folder for its newest one."""
 
     task: tyro.conf.Positional[str]
-    """`sample-topics`, or a task folder made by `triptych import-task`."""
+    """`sample-topics`, or a task folder made by `triptych task`."""
 
     cluster: Where = "inline"
     """Here, in the background, or as a Slurm job."""
@@ -82,39 +84,6 @@ class ProbeCommand:
     """What a Slurm job asks for."""
 
     config: Annotated[ProbeConfig, tyro.conf.arg(name="")] = field(default_factory=ProbeConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishCommand:
-    """Write a checkpoint's backbone in the form others load it, with a model card."""
-
-    checkpoint: tyro.conf.Positional[Path]
-    """A checkpoint folder, or a run folder for its newest one."""
-
-    out: tyro.conf.Positional[Path]
-    """Folder to create."""
-
-    cluster: Where = "inline"
-    """Here, in the background, or as a Slurm job."""
-
-    slurm: ClusterConfig = field(default_factory=ClusterConfig)
-    """What a Slurm job asks for."""
-
-    config: Annotated[PublishConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportTaskCommand:
-    """Turn a labelled set, as its authors distribute it, into a task for `triptych probe`."""
-
-    importer: tyro.conf.Positional[Literal["mvsa-single"]]
-    """Layout of the set."""
-
-    folder: tyro.conf.Positional[Path]
-    """Where the set lies."""
-
-    out: tyro.conf.Positional[Path]
-    """Task folder to create."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,25 +159,6 @@ def probe_command(arguments: list[str]) -> int:
     return 0
 
 
-def publish_command(arguments: list[str]) -> int:
-    """`triptych publish`."""
-    command = tyro.cli(PublishCommand, args=arguments, prog="triptych publish")
-    if command.cluster == "inline":
-        print(publish(open_checkpoint(command.checkpoint), command.out, command.config))
-    else:
-        run = open_checkpoint(command.checkpoint, verify=False).run
-        print(run_aside(command.cluster, "publish", arguments, run, command.slurm))
-    return 0
-
-
-def import_task_command(arguments: list[str]) -> int:
-    """`triptych import-task`."""
-    command = tyro.cli(ImportTaskCommand, args=arguments, prog="triptych import-task")
-    task = TASK_IMPORTERS[command.importer](command.folder, command.out)
-    print(f"{command.out}: task {task.name}")
-    return 0
-
-
 def report_command(arguments: list[str]) -> int:
     """`triptych report`."""
     command = tyro.cli(ReportCommand, args=arguments, prog="triptych report")
@@ -234,10 +184,14 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "views": views_command,
     "plan": plan_command,
     "pretrain": pretrain_command,
-    "import-task": import_task_command,
+    "task": task_command,
     "probe": probe_command,
     "retrieve": retrieve_command,
     "publish": publish_command,
+    "verify-backbone": verify_backbone_command,
+    "embed": embed_command,
+    "fit-head": fit_head_command,
+    "predict": predict_command,
     "report": report_command,
     "status": status_command,
     "logs": logs_command,

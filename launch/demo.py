@@ -39,6 +39,14 @@ class DemoConfig:
     steps: int | None = None
     """Optimizer steps; None is what the recipe says. Fewer are quicker and prove less."""
 
+    splits: int = 20
+    """Splits that the last checkpoint is probed on; fewer are quicker, and under ten give no
+    verdict."""
+
+    def __post_init__(self) -> None:
+        if self.splits < 1:
+            raise ValueError(f"splits must be positive, got {self.splits}")
+
 
 def run_demo(config: DemoConfig) -> int:
     """Do all of it in order; returns the exit code.
@@ -61,7 +69,7 @@ def run_demo(config: DemoConfig) -> int:
         if code := run_local(run.run, run.ranks):
             return code
     with _chapter("probe: frozen features of two checkpoints, beside their floors"):
-        report = _probe_checkpoints(run.run, save_card(shards, sample_topics_card()))
+        report = _probe_checkpoints(run.run, save_card(shards, sample_topics_card()), config.splits)
     with _chapter("publish: safetensors, tokenizer, statistics, model card"):
         licence = PublishConfig(licence="gpl-2.0", name="triptych-demo")
         print(publish(open_checkpoint(run.run), config.out / "backbone", licence))
@@ -90,17 +98,17 @@ def _run_config(config: DemoConfig) -> RunConfig:
     return replace(recipe, run=config.out / "run", pretrain=pretrain, ranks=config.ranks)
 
 
-def _probe_checkpoints(run: Path, task: Task) -> ProbeReport:
+def _probe_checkpoints(run: Path, task: Task, splits: int) -> ProbeReport:
     """Probe every checkpoint, oldest first; returns the newest one's report.
 
     The others are probed on fewer splits and one random backbone: they draw a curve, and the
     newest one gives the verdict.
     """
     *earlier, newest = sorted((run / "checkpoints").glob("step-????????"))
-    curve = ProbeConfig(splits=SplitConfig(num_splits=5), num_random_backbones=1)
+    curve = ProbeConfig(splits=SplitConfig(num_splits=min(5, splits)), num_random_backbones=1)
     for folder in earlier:
         probe(open_checkpoint(folder), task, curve)
-    return probe(open_checkpoint(newest), task, ProbeConfig())
+    return probe(open_checkpoint(newest), task, ProbeConfig(splits=SplitConfig(num_splits=splits)))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "batch.micro_samples",
     "zero_stage",
     "compile",
+    "kernels",
     "activation_checkpointing",
     "checkpoint",
     "checkpoint_every_steps",

@@ -92,6 +92,16 @@ def _work_together(
 def _train(
     config: RunConfig, checkpoint: Checkpoint | None, stop: StopRequest, watchdog: Watchdog
 ) -> int:
+    from pretrain.engine.process_group import DEVICE
+    from pretrain.kernels import chosen
+
+    with chosen(config.pretrain.kernels, DEVICE):
+        return _train_with(config, checkpoint, stop, watchdog)
+
+
+def _train_with(
+    config: RunConfig, checkpoint: Checkpoint | None, stop: StopRequest, watchdog: Watchdog
+) -> int:
     from pretrain.build import Training
     from pretrain.step import NonFiniteLossError
     from pretrain.trainer import train

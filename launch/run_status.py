@@ -3,24 +3,21 @@
 import shutil
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from data_sharding.folder_lock import Holder, lock_holder
 from eval.run_record import RunRecord, read_run
 from launch.cluster import SubmissionError
 from launch.job_record import JobRecord, read_jobs
+from launch.plan.speed import measured_pace
 from launch.preemption import EXIT_CODES
+from launch.probes.states import whole_checkpoints
 from launch.run_config import LOCK_FILE
 from launch.slurm_queue import QueuedJob, queued_jobs
 from launch.starts import Start, read_starts
-from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
-
-RATE_LOOKS = 10
-"""Logged steps whose median is the rate."""
+from pretrain.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +28,7 @@ class RunStatus:
         run: Its folder.
         record: What its folder holds.
         step: The last that was logged or saved.
-        samples_per_second: Over the last logged steps of all starts; None before the first.
+        samples_per_second: As a plan measures it; None before the first logged step.
         quiet_seconds: Since something was logged.
         checkpoint: The newest whole one.
         holder: Who works in the folder; None where nobody does.
@@ -109,9 +106,10 @@ def read_status(run: Path) -> RunStatus:
     if not (run / "config.json").is_file():
         raise ValueError(f"{run}: no run folder: it holds no config.json")
     record = read_run(run)
-    checkpoint = _newest_checkpoint(run, record)
+    checkpoint = next(reversed(whole_checkpoints(run)), None)
     logged = max((int(step) for step, _ in record.metrics.get("samples", [])), default=0)
-    rates = [rate for _, rate in record.metrics.get("speed/samples_per_second", [])]
+    global_samples = int(record.config["pretrain"]["batch"]["global_samples"])
+    pace = measured_pace(run, global_samples)
     starts = read_starts(run)
     jobs = read_jobs(run)
     queued, unknown = _ask_queue(jobs)
@@ -119,7 +117,7 @@ def read_status(run: Path) -> RunStatus:
         run=run,
         record=record,
         step=max(logged, checkpoint.step if checkpoint else 0),
-        samples_per_second=median(rates[-RATE_LOOKS:]) if rates else None,
+        samples_per_second=global_samples / pace.step_seconds if pace else None,
         quiet_seconds=_age(run / "metrics.jsonl"),
         checkpoint=checkpoint,
         holder=lock_holder(run / LOCK_FILE),
@@ -128,14 +126,6 @@ def read_status(run: Path) -> RunStatus:
         queued=queued,
         queue_unknown=unknown,
     )
-
-
-def _newest_checkpoint(run: Path, record: RunRecord) -> Checkpoint | None:
-    """By its marker alone: to read gigabytes of it takes longer than one waits for a status."""
-    for name in reversed(record.checkpoints):
-        with suppress(CheckpointError):
-            return open_checkpoint(run / "checkpoints" / name, verify=False)
-    return None
 
 
 def _ask_queue(jobs: list[JobRecord]) -> tuple[list[QueuedJob], str | None]:

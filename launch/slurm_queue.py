@@ -10,7 +10,8 @@ from launch.job_record import JobRecord
 ANSWER_SECONDS = 120
 """How long a controller that does not answer is waited for."""
 
-_FORMAT = "%i|%j|%T|%r|%M|%L|%N"
+_FORMAT = "%i|%T|%r|%M|%L|%N|%j"
+"""The name comes last: it is a folder's, and may hold whatever the fields are parted by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,21 +20,21 @@ class QueuedJob:
 
     Attributes:
         job_id: ``7``, or ``7_2`` for an element; pending ones may stand together as ``7_[0-3]``.
-        name: Its name.
         state: Slurm's, such as ``PENDING``.
         reason: Why it waits; ``None`` where it does not.
         elapsed: How long it has run, as Slurm writes times.
         left: Until its time limit.
         nodes: Where it runs.
+        name: Its name.
     """
 
     job_id: str
-    name: str
     state: str
     reason: str
     elapsed: str
     left: str
     nodes: str
+    name: str
 
     @property
     def whole_id(self) -> str:
@@ -58,8 +59,9 @@ def queued_jobs(jobs: Sequence[JobRecord]) -> list[QueuedJob]:
 
 def _jobs(*options: str) -> list[QueuedJob]:
     answer = ask_slurm("squeue", "--noheader", f"--format={_FORMAT}", *options)
-    return [QueuedJob(**dict(zip(QueuedJob.__annotations__, line.split("|"), strict=True)))
-            for line in answer.splitlines()]  # fmt: skip
+    names = list(QueuedJob.__annotations__)
+    rows = [line.split("|", len(names) - 1) for line in answer.split("\n") if line]
+    return [QueuedJob(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def jobs_of_names(names: Sequence[str]) -> list[QueuedJob]:

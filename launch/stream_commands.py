@@ -214,7 +214,9 @@ def _build_loader(command: StreamCommand, source: StreamSource) -> TripleLoader:
     return TripleLoader(
         source,
         Decoder(folder / TOKENIZER_FILE, DecodeConfig(sample_rate_hz=rate, alternatives=True)),
-        TrainCrops.from_configs(command.views, command.backbone, rate, command.order.seed),
+        TrainCrops.from_configs(
+            command.views, command.backbone, folder / TOKENIZER_FILE, rate, command.order.seed
+        ),
         Slice(global_batch=command.batch),
         LoaderConfig(
             num_workers=command.workers,

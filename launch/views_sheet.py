@@ -106,7 +106,7 @@ class SheetDrawer:
         self._vocabulary = config.views.vocabulary(tokenizer_file)
         self._log_mel = LogMel(stats.log_mel)
         self._whole = preprocess_for(config.backbone, stats)
-        self._augment = Augment(config.views, self._log_mel, self._vocabulary, config.seed)
+        self._augment = Augment(config.views, self._log_mel, config.seed)
 
     @property
     def mask_token(self) -> str:
@@ -123,7 +123,9 @@ class SheetDrawer:
             epoch: Epoch whose views are drawn; None is the one that each sample is in.
         """
         config, rate = self.config, self.sample_rate_hz
-        cut = TrainCrops.from_configs(config.views, config.backbone, rate, config.seed)
+        cut = TrainCrops.from_configs(
+            config.views, config.backbone, self._tokenizer_file, rate, config.seed
+        )
         keep = KeepOriginals(cut, epoch)
         loader = TripleLoader(
             open_stream(config.data.shards, config.data.split),

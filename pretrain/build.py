@@ -223,14 +223,16 @@ class Training:
 
     def _build_loader(self) -> TripleLoader:
         config = self._config
-        sample_rate_hz = self._stats.log_mel.sample_rate_hz
+        rate = self._stats.log_mel.sample_rate_hz
         return TripleLoader(
             self.source,
             Decoder(
                 self._tokenizer_file,
-                DecodeConfig(sample_rate_hz=sample_rate_hz, alternatives=True),
+                DecodeConfig(sample_rate_hz=rate, alternatives=True),
             ),
-            TrainCrops.from_configs(config.views, config.backbone, sample_rate_hz, config.seed),
+            TrainCrops.from_configs(
+                config.views, config.backbone, self._tokenizer_file, rate, config.seed
+            ),
             Slice(
                 global_batch=config.batch.global_samples,
                 rank=self.rank,
@@ -242,9 +244,8 @@ class Training:
         )
 
     def _augment(self) -> Augment:
-        views = self._config.views
-        vocabulary = views.vocabulary(self._tokenizer_file)
-        return Augment(views, LogMel(self._stats.log_mel), vocabulary, self._config.seed)
+        log_mel = LogMel(self._stats.log_mel).to(self._engine.device)
+        return Augment(self._config.views, log_mel, self._config.seed)
 
     def _measure(self, progress: Progress, report: StepReport) -> dict[str, float]:
         """Metrics of a logged step."""

@@ -16,6 +16,7 @@ from data_sharding.stream.loader import LoaderConfig
 from pretrain.checkpoint import MIN_KEPT, CheckpointConfig
 from pretrain.ema import EmaConfig
 from pretrain.health import HealthConfig
+from pretrain.kernels import Kernels
 from pretrain.models import BackboneConfig
 from pretrain.objectives import AdversarialConfig, AutoencoderConfig, ByolConfig
 from pretrain.optim import OptimConfig
@@ -131,6 +132,10 @@ class PretrainConfig:
 
     compile: Literal["off", "encoders"] = "off"
     """What torch.compile makes faster; the first steps then take minutes."""
+
+    kernels: Kernels | None = None
+    """`fused`: the Triton kernels of loss, views, target and LARS, which need a GPU; `reference`:
+    their plain twins, to compare with. None is fused on a GPU and reference on a CPU."""
 
     activation_checkpointing: Literal["off", "encoders"] = "off"
     """Whose activations are computed again in the backward pass instead of kept: less memory for

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from pretrain.optim import (
     set_weight_decay,
     weight_decay,
 )
-from pretrain.views import Augment
+from pretrain.prefetch import media_to, prefetched
 
 
 class NonFiniteLossError(Exception):
@@ -94,7 +94,7 @@ class TrainStep:
         engine: Holds the online network.
         target: Follows it.
         objective: What is minimised; made both networks.
-        augment: Makes the views.
+        augment: Makes the views, on the engine's device.
         settings: Schedules and sizes.
     """
 
@@ -103,7 +103,7 @@ class TrainStep:
         engine: Engine,
         target: Target,
         objective: Objective,
-        augment: Augment,
+        augment: Callable[[TripleBatch], Views],
         settings: StepSettings,
     ) -> None:
         self._engine = engine
@@ -114,7 +114,11 @@ class TrainStep:
         self._busy = 0.0
 
     def timing(self, batches: Iterator[TripleBatch]) -> Iterator[TripleBatch]:
-        """The same batches; what each was waited for counts in its step's `busy_seconds`."""
+        """The same batches, on the engine's device where it is a GPU.
+
+        What each was waited for counts in its step's `busy_seconds`.
+        """
+        batches = prefetched(batches, self._engine.device)
         while True:
             began = time.monotonic()
             batch = next(batches)
@@ -135,7 +139,7 @@ class TrainStep:
         decay = weight_decay(step, settings.total_steps, settings.optim)
         set_weight_decay(engine.parameter_groups, decay)
 
-        views = self._augment(batch).to(engine.device)
+        views = self._augment(media_to(batch, engine.device))
         self._busy += time.monotonic() - began
         scales = self._scales(views, len(batch) // settings.micro_samples)
         with _buffers_kept(engine.module, self._target.network):

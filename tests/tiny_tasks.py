@@ -1,4 +1,4 @@
-"""A labelled set that is probed in seconds."""
+"""Labelled sets that are probed in seconds."""
 
 import dataclasses
 import json
@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from data_sharding.job import ShardingConfig, shard_corpus
+from eval.importers import TableConfig, import_table
 from eval.importers.sample_topics import CORPUS, sample_topics_card
 from eval.tasks import Task, save_card
 
@@ -32,3 +33,27 @@ def write_few_topics(folder: Path) -> Task:
         sample_topics_card(), name="few-topics", classes=CLASSES, learn_split=None
     )
     return save_card(folder / "task", card)
+
+
+def write_intensities(folder: Path, fixed: bool = True, more: tuple[dict, ...] = ()) -> Task:
+    """Sentences whose words tell a number from -3 to 3; by default with the authors' parts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(70):
+        value = (number % 7) - 3
+        word = ("awful", "bad", "poor", "plain", "fair", "good", "great")[number % 7]
+        part = ("train", "train", "train", "valid", "test")[number // 7 % 5]
+        words = f"a {word} film it was, said person number {number}"
+        row = {"id": f"r{number}", "text": words, "joy": value, "part": part}
+        rows.append(row | {"video": f"v{number // 7}"})
+    table = folder / "table.jsonl"
+    table.write_text("\n".join(map(json.dumps, [*rows, *more])), encoding="utf-8")
+    config = TableConfig(
+        label="joy",
+        label_range=(-3.0, 3.0),
+        cuts="mosi",
+        group="video",
+        name="intensities",
+        parts="part" if fixed else None,
+    )
+    return import_table(table, folder / "task", config)

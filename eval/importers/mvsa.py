@@ -1,79 +1,91 @@
-"""MVSA-Single: tweets of a text and a picture, labelled positive, neutral or negative.
+"""MVSA-Single and MVSA-Multiple: tweets of a text and a picture, positive, neutral or negative.
 
 Source: Niu, Zhu, Pang and El Saddik 2016, "Sentiment Analysis on Multi-View Social Data",
 MMM 2016, https://mcrlab.net/research/mvsa-sentiment-analysis-on-multi-view-social-data/.
-One label for each pair is made as Xu and Mao 2017 ("MultiSentiNet", CIKM 2017) made it: equal
-labels stay, a neutral one gives way to the other, positive against negative is dropped.
+Layout, as distributed: ``labelResultAll.txt`` with a heading and lines ``ID<tab>text,image``
+(Multiple: three such pairs, one for each annotator), ``data/ID.jpg`` and ``data/ID.txt``. Checked
+against the reading code of https://github.com/xunan0812/MultiSentiNet (its table of rules) and of
+https://github.com/Link-Li/CLMLF (``data_process``).
 """
 
-import csv
-import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
-from data_sharding.job import shard_corpus
-from eval.card import Task, TaskCard, open_task, publish_folder, save_card
-from eval.importers.near_duplicates import cluster
-from eval.importers.sharding import whole_set
+from eval.card import Task, TaskCard
+from eval.importers.near_duplicates import with_clusters
+from eval.importers.rows import Account, LabelledRow, build_task
 
 CLASSES = ("positive", "neutral", "negative")
 ENCODINGS = ("utf-8", "gb18030", "latin-1")
 """Order in which a text file is tried; Latin-1 takes any bytes, so the last one never fails."""
 
+LABEL_FILES = ("labelResultAll.txt", "labelResult.txt")
+Protocol = Literal["xu-mao-2017", "agreeing"]
+"""Which pairs stay: those of Xu and Mao 2017 ("MultiSentiNet", CIKM 2017): equal labels, and a
+neutral one gives way to the other; or only those whose two labels agree. Scores of one model lie
+seven points apart between them."""
 
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """One usable pair of the set."""
-
-    pair_id: str
-    text: str
-    image: Path
-    label: str
-    group: str
+PUBLISHED = {
+    (1, "xu-mao-2017"): 4_511,
+    (1, "agreeing"): 2_592,
+    (3, "xu-mao-2017"): 17_024,
+}
+"""Pairs that papers report, by annotators and protocol."""
 
 
-def import_mvsa_single(folder: Path, out: Path) -> Task:
-    """Shard MVSA-Single and write its card.
+def import_mvsa(folder: Path, out: Path, annotators: Literal[1, 3], protocol: Protocol) -> Task:
+    """Shard one of the two sets and write its card.
 
-    Two layouts are read: the authors' (``labelResult.txt``, ``data/ID.jpg``, ``data/ID.txt``), and
-    one with ``manifest.csv`` (columns id, image, text, label, group; rows without a label are
-    dropped). Pairs with the same picture or the same text form one group.
+    Pairs with the same picture or the same text form one group.
 
     Args:
         folder: The unpacked set; read only.
         out: Task folder to create.
+        annotators: 1 for MVSA-Single, 3 for MVSA-Multiple, where a modality's label is what at
+            least two of the three say.
+        protocol: Which pairs stay.
 
     Raises:
-        ValueError: Neither layout, a label that is none of the three, no usable pair, or ``out``
+        ValueError: Another layout, a label that is none of the three, no usable pair, or ``out``
             exists and is not empty.
         data_sharding.schema.ShardError: The pairs cannot be sharded.
     """
-    counts: Counter[str] = Counter()
-    if (folder / "labelResult.txt").is_file():
-        pairs = _with_groups(_authors_pairs(folder, counts))
-    elif (folder / "manifest.csv").is_file():
-        pairs = list(_manifest_pairs(folder, counts))
-    else:
+    label_file = next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
+    if label_file is None:
         raise ValueError(
-            f"{folder}: neither labelResult.txt (the authors' layout, beside data/) nor "
-            "manifest.csv is here"
+            f"{folder}: neither {' nor '.join(LABEL_FILES)} (the authors' layout, beside data/) is "
+            "here; a table with columns of its own is imported by `triptych task new`"
         )
-    if not pairs:
-        raise ValueError(f"{folder}: no usable pair; dropped: {dict(sorted(counts.items()))}")
-    card = _card(counts, pairs)
-    publish_folder(out, lambda shards: _shard(pairs, shards, card))
-    return open_task(out)
+    published = PUBLISHED.get((annotators, protocol))
+    account = Account(published={} if published is None else {"pairs": published})
+    rows = list(_pairs(label_file, annotators, protocol, account.counts))
+    if not rows:
+        dropped = dict(sorted(account.counts.items()))
+        raise ValueError(f"{folder}: no usable pair; dropped: {dropped}")
+    rows = with_clusters(rows, texts=True)
+    found = Counter(row.labels["sentiment"] for row in rows)
+    notes = [
+        *account.notes({"pairs": len(rows)}),
+        *(f"pairs labelled {name}: {found[name]}" for name in CLASSES),
+    ]
+    return build_task(rows, _card(annotators, protocol), out, notes)
 
 
-def combine_labels(text_label: str, image_label: str) -> str | None:
-    """One label of two; None where one is positive and the other negative."""
-    if text_label == image_label or image_label == "neutral":
+def combine_labels(text_label: str, image_label: str, protocol: Protocol) -> str | None:
+    """One label of two; None where the pair is dropped."""
+    if text_label == image_label:
         return text_label
-    return image_label if text_label == "neutral" else None
+    if protocol == "agreeing" or "neutral" not in (text_label, image_label):
+        return None
+    return image_label if text_label == "neutral" else text_label
+
+
+def majority(labels: Sequence[str]) -> str | None:
+    """What most annotators say; None where no two of three agree."""
+    label, count = Counter(labels).most_common(1)[0]
+    return label if 2 * count > len(labels) else None
 
 
 def decode_text(content: bytes) -> tuple[str, str]:
@@ -89,27 +101,36 @@ def decode_text(content: bytes) -> tuple[str, str]:
     raise AssertionError("latin-1 decodes any bytes")
 
 
-def _authors_pairs(folder: Path, counts: Counter[str]) -> Iterator[Pair]:
-    """Pairs of ``labelResult.txt``, lines ``ID<tab>text,image`` under a heading."""
-    lines = (folder / "labelResult.txt").read_text(encoding="utf-8-sig").splitlines()
+def _pairs(
+    label_file: Path, annotators: int, protocol: Protocol, counts: Counter[str]
+) -> Iterator[LabelledRow]:
+    lines = label_file.read_text(encoding="utf-8-sig").splitlines()
     for number, line in enumerate(lines, start=1):
-        pair_id, _, labels = (part.strip() for part in line.partition("\t"))
+        pair_id, *cells = (cell.strip() for cell in line.split("\t"))
         if not line.strip() or pair_id.lower() == "id":
             continue
-        both = tuple(label.strip().lower() for label in labels.split(","))
-        if len(both) != 2 or not set(both) <= set(CLASSES) or not pair_id.isdecimal():
+        marks = [tuple(label.strip().lower() for label in cell.split(",")) for cell in cells]
+        whole = len(marks) == annotators and pair_id.isdecimal()
+        if not whole or not all(len(mark) == 2 and set(mark) <= set(CLASSES) for mark in marks):
             raise ValueError(
-                f"{folder / 'labelResult.txt'}, line {number}: expected 'ID<tab>text,image' with "
-                f"labels among {CLASSES}, got {line!r}"
+                f"{label_file}, line {number}: expected 'ID<tab>text,image'"
+                + (f" with {annotators} such pairs" if annotators > 1 else "")
+                + f" and labels among {CLASSES}, got {line!r}"
             )
-        label = combine_labels(*both)
-        if label is None:
-            counts["dropped: one label positive, the other negative"] += 1
+        both = majority([mark[0] for mark in marks]), majority([mark[1] for mark in marks])
+        if both[0] is None or both[1] is None:
+            counts["dropped: no two annotators agree on the text or the picture"] += 1
             continue
-        yield from _read_pair(folder / "data", pair_id, label, counts)
+        label = combine_labels(both[0], both[1], protocol)
+        if label is None:
+            disagree = "one label positive, the other negative"
+            agreeing = protocol == "agreeing"
+            counts[f"dropped: {'the two labels differ' if agreeing else disagree}"] += 1
+            continue
+        yield from _read_pair(label_file.parent / "data", pair_id, label, counts)
 
 
-def _read_pair(data: Path, pair_id: str, label: str, counts: Counter[str]) -> Iterator[Pair]:
+def _read_pair(data: Path, pair_id: str, label: str, counts: Counter[str]) -> Iterator[LabelledRow]:
     text_file, image = data / f"{pair_id}.txt", data / f"{pair_id}.jpg"
     if not text_file.is_file() or not image.is_file():
         counts["dropped: text or picture missing"] += 1
@@ -119,92 +140,30 @@ def _read_pair(data: Path, pair_id: str, label: str, counts: Counter[str]) -> It
         counts["dropped: empty text"] += 1
         return
     counts[f"texts decoded as {encoding}"] += 1
-    yield Pair(pair_id=pair_id, text=text, image=image, label=label, group=pair_id)
+    yield LabelledRow(row_id=pair_id, text=text, image=image, labels={"sentiment": label})
 
 
-def _manifest_pairs(folder: Path, counts: Counter[str]) -> Iterator[Pair]:
-    with (folder / "manifest.csv").open(encoding="utf-8-sig", newline="") as stream:
-        for number, row in enumerate(csv.DictReader(stream), start=2):
-            lacking = [name for name in ("id", "image", "text", "label") if row.get(name) is None]
-            if lacking:
-                raise ValueError(f"{folder / 'manifest.csv'}, line {number}: lacks {lacking}")
-            label, image = row["label"].strip().lower(), folder / row["image"]
-            if not label:
-                counts["dropped: no label"] += 1
-                continue
-            if label not in CLASSES:
-                raise ValueError(
-                    f"{folder / 'manifest.csv'}, line {number}: label {label!r} is none of "
-                    f"{CLASSES}"
-                )
-            if not row["text"].strip() or not image.is_file():
-                counts["dropped: text or picture missing"] += 1
-                continue
-            group = row.get("group") or row["id"]
-            yield Pair(
-                pair_id=row["id"], text=row["text"].strip(), image=image, label=label, group=group
-            )
-
-
-def _with_groups(pairs: Iterable[Pair]) -> list[Pair]:
-    """Pairs again, with one group for each cluster of equal pictures or equal texts."""
-    found = list(pairs)
-    groups = cluster([(pair.pair_id, pair.text, pair.image) for pair in found])
-    return [
-        Pair(
-            pair_id=pair.pair_id,
-            text=pair.text,
-            image=pair.image,
-            label=pair.label,
-            group=groups[pair.pair_id],
-        )
-        for pair in found
-    ]
-
-
-def _shard(pairs: list[Pair], shards: Path, card: TaskCard) -> None:
-    """Lay the pairs out as a corpus beside ``shards`` (a corpus may not point outside itself)."""
-    corpus = shards.parent / "corpus"
-    (corpus / "images").mkdir(parents=True)
-    rows = [json.dumps(_manifest_row(pair, corpus), ensure_ascii=False) for pair in pairs]
-    (corpus / "manifest.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    shard_corpus(corpus, shards, whole_set(card.licence))
-    save_card(shards, card)
-
-
-def _manifest_row(pair: Pair, corpus: Path) -> dict[str, object]:
-    """The pair as a row of the corpus; its picture is linked there, or copied."""
-    name = f"images/{pair.pair_id}{pair.image.suffix.lower()}"
-    try:
-        os.link(pair.image.resolve(), corpus / name)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(pair.image, corpus / name)
-    return {
-        "id": pair.pair_id,
-        "text": pair.text,
-        "image": name,
-        "labels": {"sentiment": pair.label},
-        "metadata": {"group": pair.group},
+def _card(annotators: int, protocol: Protocol) -> TaskCard:
+    name = "single" if annotators == 1 else "multiple"
+    rules = {
+        "xu-mao-2017": "label of a pair: equal labels stay, neutral gives way to the other, "
+        "positive against negative is dropped (Xu and Mao 2017)",
+        "agreeing": "label of a pair: only pairs whose text and picture have one label stay",
     }
-
-
-def _card(counts: Counter[str], pairs: list[Pair]) -> TaskCard:
-    classes = Counter(pair.label for pair in pairs)
+    votes = ("a modality's label is what two of three annotators say",) if annotators > 1 else ()
     return TaskCard(
-        name="mvsa-single",
+        name=f"mvsa-{name}" + ("-agreeing" if protocol == "agreeing" else ""),
         label_key="sentiment",
         group_key="group",
         classes=CLASSES,
         modalities=("text", "image"),
         licence="research use only; posts of private people, do not redistribute",
-        source="Niu et al. 2016, Sentiment Analysis on Multi-View Social Data (MVSA-Single), "
-        "https://mcrlab.net/research/mvsa-sentiment-analysis-on-multi-view-social-data/",
+        source=f"Niu et al. 2016, Sentiment Analysis on Multi-View Social Data (MVSA-{name.title()}"
+        "), https://mcrlab.net/research/mvsa-sentiment-analysis-on-multi-view-social-data/",
         split_rule="near duplicates (equal picture or equal text) lie on one side",
         notes=(
-            "label of a pair: equal labels stay, neutral gives way to the other, positive against "
-            "negative is dropped (Xu and Mao 2017)",
+            *votes,
+            rules[protocol],
             f"texts are tried as {', '.join(ENCODINGS)}, in this order",
-            *(f"{reason}: {count}" for reason, count in sorted(counts.items())),
-            *(f"pairs labelled {name}: {classes[name]}" for name in CLASSES),
         ),
     )

@@ -1,41 +1,52 @@
-"""Clusters of samples that share a picture or a text, so that no split parts them."""
+"""Clusters of samples that share a medium or a text, so that no split parts them."""
 
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from eval.importers.rows import LabelledRow
 
 _MENTIONS = re.compile(r"https?://\S+|@\w+|^rt\b")
 _PUNCTUATION = re.compile(r"[\W_]+")
 
 
-def cluster(samples: Sequence[tuple[str, str, Path]]) -> dict[str, str]:
-    """Group of each sample: the first id among all that it is linked to.
+def with_clusters(rows: Sequence[LabelledRow], texts: bool) -> list[LabelledRow]:
+    """The rows with one group for each cluster: what is linked, or of one group already.
 
-    Two samples are linked when their pictures have equal bytes, or when their texts are equal
-    after addresses, user names, "RT", case and punctuation are taken away. Links are transitive.
+    Two rows are linked when a medium of theirs has equal bytes.
 
     Args:
-        samples: (id, text, picture file), ids unique.
+        rows: Ids unique; a row without a group is its own.
+        texts: Whether equal texts link as well, after addresses, user names, "RT", case and
+            punctuation are taken away.
 
     Raises:
         ValueError: An id occurs twice.
     """
     parent: dict[str, str] = {}
     first_with: dict[tuple[str, str], str] = {}
-    for sample_id, text, image in samples:
-        if sample_id in parent:
-            raise ValueError(f"id {sample_id!r} occurs twice")
-        parent[sample_id] = sample_id
-        for key in _fingerprints(text, image):
-            _join(parent, first_with.setdefault(key, sample_id), sample_id)
-    return {sample_id: _root(parent, sample_id) for sample_id in parent}
+    for row in rows:
+        if row.row_id in parent:
+            raise ValueError(f"id {row.row_id!r} occurs twice")
+        parent[row.row_id] = row.row_id
+        for key in _fingerprints(row, texts):
+            _join(parent, first_with.setdefault(key, row.row_id), row.row_id)
+    return [replace(row, group=_root(parent, row.row_id)) for row in rows]
 
 
-def _fingerprints(text: str, image: Path) -> list[tuple[str, str]]:
-    words = _PUNCTUATION.sub(" ", _MENTIONS.sub(" ", text.lower())).strip()
-    keys = [("image", hashlib.sha256(image.read_bytes()).hexdigest())]
-    return [*keys, ("text", words)] if words else keys
+def _fingerprints(row: LabelledRow, texts: bool) -> list[tuple[str, str]]:
+    keys = [("medium", _digest(path)) for path in row.media]
+    if row.group is not None:
+        keys.append(("group", row.group))
+    words = _PUNCTUATION.sub(" ", _MENTIONS.sub(" ", (row.text or "").lower())).strip()
+    return [*keys, ("text", words)] if texts and words else keys
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _root(parent: dict[str, str], name: str) -> str:

@@ -16,7 +16,7 @@ from launch.plan.memory import memory_chapter, network_chapter
 from launch.plan.passes import Entries, Passes, Rehearsal
 from launch.plan.slurm import slurm_chapter
 from launch.plan.speed import PEAK_TFLOPS, assumed_pace, measured_pace, speed_chapter
-from launch.plan.views_time import view_seconds
+from launch.plan.views_time import ViewSeconds, view_seconds
 from launch.run_config import RunConfig
 
 
@@ -56,17 +56,23 @@ def plan_run(config: RunConfig, options: PlanOptions, resume: bool, fresh: bool)
     data, corpus = data_chapter(config)
     with_gpu = has_gpu(config)
     rehearsed, entries, passes = _rehearse(config, corpus)
+    views = None
+    with data.finding_errors():
+        views = _view_seconds(config, corpus)
     pace = measured_pace(config.run, config.pretrain.batch.global_samples)
     if pace is None and passes is not None and with_gpu:
         peak = options.peak_tflops or PEAK_TFLOPS[config.pretrain.precision]
-        views = _view_seconds(config, corpus)
-        pace = assumed_pace(config, passes, peak, options.utilisation, views)
+        own = views.drawing if views else 0.0
+        pace = assumed_pace(config, passes, peak, options.utilisation, own)
     folder, disk = folder_chapter(config, resume, fresh)
     chapters = [data, batch_chapter(config), schedule_chapter(config, corpus), rehearsed]
     if entries is not None and passes is not None:
         gpu_bytes = options.gpu_memory_gb * 1e9 if with_gpu else None
         chapters.append(memory_chapter(config, entries, passes, gpu_bytes))
-    chapters.append(speed_chapter(config, passes, pace))
+    speed = speed_chapter(config, passes, pace)
+    if views is not None:
+        views.tell(speed, with_gpu)
+    chapters.append(speed)
     if entries is not None:
         chapters.append(checkpoint_chapter(config, entries.checkpoint_bytes, disk, pace))
     chapters.append(folder)
@@ -75,12 +81,12 @@ def plan_run(config: RunConfig, options: PlanOptions, resume: bool, fresh: bool)
     return [head_chapter(config), *chapters]
 
 
-def _view_seconds(config: RunConfig, corpus: Corpus) -> float:
-    """Of a sample; 0 where there is no tokenizer yet, which is a finding already."""
+def _view_seconds(config: RunConfig, corpus: Corpus) -> ViewSeconds | None:
+    """Of a sample; None where there is no tokenizer yet, which is a finding already."""
     if corpus.stats is None:
-        return 0.0
+        return None
     file = config.pretrain.data.stats_folder / TOKENIZER_FILE
-    return view_seconds(config.pretrain, corpus.stats, file) if file.is_file() else 0.0
+    return view_seconds(config.pretrain, corpus.stats, file) if file.is_file() else None
 
 
 def head_chapter(config: RunConfig) -> Chapter:

@@ -4,6 +4,7 @@ sbatch takes requests that can never start (EnforcePartLimits is off by default)
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from launch.cluster import ClusterConfig
 from launch.one_job import refuse_second_job
@@ -123,52 +124,65 @@ def _time_findings(option: str, minutes: int, partition: Partition) -> list[str]
 
 def node_findings(slurm: ClusterConfig, partition: Partition, nodes: list[Node]) -> list[str]:
     """Why too few nodes of the partition can take a share of the job."""
-    cpus = slurm.ranks_per_node * slurm.cpus_per_task
-    memory = (slurm.memory_gb or 0) * 1024
-    wanted: list[tuple[str, Callable[[Node], bool], str]] = [
-        (
-            f"{cpus} CPUs (ranks_per_node {slurm.ranks_per_node} x cpus_per_task "
-            f"{slurm.cpus_per_task})",
-            lambda node: node.cpus >= cpus,
-            f"{max((node.cpus for node in nodes), default=0)} CPUs",
-        ),
-        (
-            f"{slurm.gpus_per_node} GPUs",
-            lambda node: node.gpus >= slurm.gpus_per_node,
-            f"{max((node.gpus for node in nodes), default=0)} GPUs",
-        ),
-        (
-            f"{slurm.memory_gb} GiB of memory",
-            lambda node: node.memory_mb >= memory,
-            f"{max((node.memory_mb for node in nodes), default=0) // 1024} GiB",
-        ),
-    ]
-    plain = slurm.constraint is not None and slurm.constraint.replace("_", "").isalnum()
-    if plain:
-        feature = str(slurm.constraint)
-        some = sorted({name for node in nodes for name in node.features})
-        wanted.append(
-            (
-                f"the feature {feature} (slurm.constraint)",
-                lambda node: feature in node.features,
-                f"features {', '.join(some) or 'none'}",
-            )
-        )
     where = f"partition {partition.name}"
     if len(nodes) < slurm.nodes:
         return [f"slurm.nodes {slurm.nodes}: {where} has {len(nodes)}; ask for fewer"]
+    wanted = _wanted_of_a_node(slurm, nodes)
     found = []
-    for what, has, most in wanted:
-        able = sum(has(node) for node in nodes)
+    for want in wanted:
+        able = sum(want.has(node) for node in nodes)
         if able < slurm.nodes:
             found.append(
-                f"{what} on each of {slurm.nodes} nodes: {able} of {len(nodes)} nodes of {where} "
-                f"have so much, the largest has {most}; ask for less"
+                f"{want.what} on each of {slurm.nodes} nodes: {able} of {len(nodes)} nodes of "
+                f"{where} have so much, the largest has {want.most}; ask for less"
             )
-    up = [node for node in nodes if node.in_service and all(has(node) for _, has, _ in wanted)]
+    up = [node for node in nodes if node.in_service and all(want.has(node) for want in wanted)]
     if not found and len(up) < slurm.nodes:
         found.append(
             f"{len(up)} nodes of {where} are in service and fit, and slurm.nodes is {slurm.nodes}: "
             "the job would wait until others return; `sinfo -R` says why they are out"
         )
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Want:
+    """What the job wants of a node: in words, whether a node has it, the most that one has."""
+
+    what: str
+    has: Callable[[Node], bool]
+    most: str
+
+
+def _wanted_of_a_node(slurm: ClusterConfig, nodes: list[Node]) -> list[_Want]:
+    cpus = slurm.ranks_per_node * slurm.cpus_per_task
+    memory = (slurm.memory_gb or 0) * 1024
+    cpus_are = f"ranks_per_node {slurm.ranks_per_node} x cpus_per_task {slurm.cpus_per_task}"
+    wanted = [
+        _Want(
+            what=f"{cpus} CPUs ({cpus_are})",
+            has=lambda node: node.cpus >= cpus,
+            most=f"{max((node.cpus for node in nodes), default=0)} CPUs",
+        ),
+        _Want(
+            what=f"{slurm.gpus_per_node} GPUs",
+            has=lambda node: node.gpus >= slurm.gpus_per_node,
+            most=f"{max((node.gpus for node in nodes), default=0)} GPUs",
+        ),
+        _Want(
+            what=f"{slurm.memory_gb} GiB of memory",
+            has=lambda node: node.memory_mb >= memory,
+            most=f"{max((node.memory_mb for node in nodes), default=0) // 1024} GiB",
+        ),
+    ]
+    feature = slurm.constraint
+    if feature is not None and feature.replace("_", "").isalnum():  # one name, no expression
+        some = sorted({name for node in nodes for name in node.features})
+        wanted.append(
+            _Want(
+                what=f"the feature {feature} (slurm.constraint)",
+                has=lambda node: feature in node.features,
+                most=f"features {', '.join(some) or 'none'}",
+            )
+        )
+    return wanted

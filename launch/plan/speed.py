@@ -60,16 +60,16 @@ def _newest_lines(path: Path) -> list[dict[str, Any]]:
 def assumed_pace(
     config: RunConfig, passes: Passes, peak_tflops: float, share: float, view_seconds: float
 ) -> Pace:
-    """The pace of GPUs that do ``share`` of their peak, and wait while a rank makes its views."""
+    """The pace of GPUs that do ``share`` of their peak, and wait while a rank draws its views."""
     flops = passes.flops * accumulation_steps(config)
     arithmetic = flops / (peak_tflops * 1e12 * share)
     views = view_seconds * config.pretrain.batch.global_samples / config.world_size
     return Pace(
         step_seconds=arithmetic + views,
         source=f"{duration(arithmetic)} of arithmetic, assumed {share:.0%} (--utilisation) of "
-        f"{peak_tflops:g} TFLOP/s (--peak-tflops), and {duration(views)} for views, which a rank "
-        f"makes before each step, at the {view_seconds * 1e3:.3g} ms a sample that one core of "
-        "this machine takes",
+        f"{peak_tflops:g} TFLOP/s (--peak-tflops), and {duration(views)} for the random numbers "
+        f"of the views, which a rank draws before each step, at the {view_seconds * 1e3:.2g} ms a "
+        "sample that one core of this machine takes",
     )
 
 
@@ -82,44 +82,52 @@ def speed_chapter(config: RunConfig, passes: Passes | None, pace: Pace | None) -
         pace: Of a step, where it is known.
     """
     chapter = Chapter("Steps and time")
-    pretrain, world = config.pretrain, config.world_size
+    pretrain = config.pretrain
     done = _steps_done(config.run)
     left = max(0, pretrain.total_steps - done)
     at = f"{done:,} of {pretrain.total_steps:,} done, {left:,} to go" if done else f"{left:,}"
     chapter.tell("steps", at)
     if passes is not None:
-        steps = accumulation_steps(config)
-        samples = pretrain.batch.global_samples / world
-        flops = passes.flops * steps
-        shares = {
-            "target": passes.target_flops,
-            "online": passes.online_flops,
-            "backward": passes.backward_flops,
-        }
-        parts = ", ".join(f"{part} {own / passes.flops:.0%}" for part, own in shares.items())
-        chapter.tell(
-            "arithmetic",
-            f"{flops / samples / 1e9:,.3g} GFLOP a sample, both views ({parts}; a multiply-add is "
-            f"2), {flops / 1e12:,.3g} TFLOP a step and rank",
-        )
+        _tell_arithmetic(chapter, config, passes)
     if pace is None:
         chapter.tell("time", "not told for ranks without a GPU: run some steps, then plan again")
         return chapter
-    rate = pretrain.batch.global_samples / pace.step_seconds
-    workers = pretrain.data.loader.num_workers
-    chapter.tell("step", f"{duration(pace.step_seconds)}, {rate:,.0f} samples/s: {pace.source}")
-    chapter.tell(
-        "loader",
-        f"has to deliver {rate / world:,.0f} samples/s to each rank"
-        + (f", {rate / world / workers:,.0f} from each of {workers} workers" if workers else "")
-        + "; `triptych stream` measures it",
-    )
+    _tell_pace(chapter, config, pace)
     seconds = left * pace.step_seconds
-    accelerators = f", {seconds / 3600 * world:,.0f} rank-hours"
+    accelerators = f", {seconds / 3600 * config.world_size:,.0f} rank-hours"
     chapter.tell("time to the end", f"{duration(seconds)}{accelerators}, checkpoints not counted")
     if config.cluster == "slurm":
         _tell_jobs(chapter, config, seconds, pace)
     return chapter
+
+
+def _tell_arithmetic(chapter: Chapter, config: RunConfig, passes: Passes) -> None:
+    samples = config.pretrain.batch.global_samples / config.world_size
+    flops = passes.flops * accumulation_steps(config)
+    shares = {
+        "target": passes.target_flops,
+        "online": passes.online_flops,
+        "backward": passes.backward_flops,
+    }
+    parts = ", ".join(f"{part} {own / passes.flops:.0%}" for part, own in shares.items())
+    chapter.tell(
+        "arithmetic",
+        f"{flops / samples / 1e9:,.3g} GFLOP a sample, both views ({parts}; a multiply-add is "
+        f"2), {flops / 1e12:,.3g} TFLOP a step and rank",
+    )
+
+
+def _tell_pace(chapter: Chapter, config: RunConfig, pace: Pace) -> None:
+    """A step, and what its loaders must deliver."""
+    rate = config.pretrain.batch.global_samples / pace.step_seconds
+    own, workers = rate / config.world_size, config.pretrain.data.loader.num_workers
+    chapter.tell("step", f"{duration(pace.step_seconds)}, {rate:,.0f} samples/s: {pace.source}")
+    chapter.tell(
+        "loader",
+        f"has to deliver {own:,.0f} samples/s to each rank"
+        + (f", {own / workers:,.0f} from each of {workers} workers" if workers else "")
+        + "; `triptych stream` measures it",
+    )
 
 
 def _steps_done(run: Path) -> int:

@@ -82,7 +82,10 @@ def read_probe_settings(run: Path) -> ProbeSettings:
 
 
 def whole_checkpoints(run: Path) -> list[Checkpoint]:
-    """The oldest first. By their markers alone, and without those removed while we look."""
+    """The oldest first, without those that are removed while we look.
+
+    By their markers alone: to read gigabytes of them takes longer than one waits for a status.
+    """
     found = []
     for folder in sorted((run / "checkpoints").glob("step-????????")):
         try:

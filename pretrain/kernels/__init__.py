@@ -1,26 +1,37 @@
 """Fused operations, one a file, each with a plain twin that specifies it.
 
-Comes in: tensors. Goes out: the same tensors, updated, or the loss of some rows. The twins are in
-`reference`; the loss has its own in `pretrain.loss`.
+Comes in: tensors. Goes out: the same tensors, updated, the loss of some rows, or changed pictures.
+The twins are in `reference`; the loss has its own in `pretrain.loss`, the pictures theirs in
+`pretrain.views.photometric`.
 The only package that imports triton; it knows no model and no schedule.
 """
 
 from pretrain.kernels.adamw import adamw_ema_
-from pretrain.kernels.choice import Kernels, runs_fused, using
+from pretrain.kernels.choice import Kernels, chosen, runs_fused, using
 from pretrain.kernels.ema import ema_update_
+from pretrain.kernels.lars import LarsTable, lars_ema_
+from pretrain.kernels.layers import LarsEma, Layers
 from pretrain.kernels.loss import fused_all_pairs_loss, fused_weighted_loss
 from pretrain.kernels.partition import AdamwEma, FlatPartition
+from pretrain.kernels.photometric import CHANGES, fused_photometric
 from pretrain.kernels.table import TensorTable
 
 __all__ = [
+    "CHANGES",
     "AdamwEma",
     "FlatPartition",
     "Kernels",
+    "LarsEma",
+    "LarsTable",
+    "Layers",
     "TensorTable",
     "adamw_ema_",
+    "chosen",
     "ema_update_",
     "fused_all_pairs_loss",
+    "fused_photometric",
     "fused_weighted_loss",
+    "lars_ema_",
     "runs_fused",
     "using",
 ]

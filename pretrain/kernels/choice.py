@@ -1,9 +1,11 @@
 """The one place that chooses between a kernel and its plain twin."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Kernels = Literal["fused", "reference"]
@@ -31,3 +33,26 @@ def using(kernels: Kernels) -> Iterator[None]:
         yield
     finally:
         _asked.pop()
+
+
+@contextmanager
+def chosen(kernels: Kernels | None, device: torch.device) -> Iterator[None]:
+    """Within it, what a run's configuration asks for; None leaves the choice to each tensor.
+
+    Args:
+        kernels: As `using`.
+        device: What the run trains on.
+
+    Raises:
+        ValueError: fused kernels on a CPU, without Triton's interpreter.
+    """
+    if kernels is None:
+        yield
+        return
+    if kernels == "fused" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(
+            "pretrain.kernels fused needs a GPU, and torch sees none here: leave it out, or ask "
+            "for reference (with TRITON_INTERPRET=1 a CPU interprets the kernels, to test them)"
+        )
+    with using(kernels):
+        yield

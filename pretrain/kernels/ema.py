@@ -74,7 +74,7 @@ def fused_ema_update_(
     for tensor in (onlines[0], written[0]):
         if tensor.dtype not in _ema_triton.TYPES:
             raise ValueError(f"ema: the kernel knows no {tensor.dtype}")
-    rows = (table or TensorTable()).rows(targets, onlines, written, BLOCK)
+    rows = (table or TensorTable()).rows((targets, onlines, written), BLOCK)
     num_programs = len(rows.blocks)
     partials = rows.tensors  # not written to
     if distance is not None:

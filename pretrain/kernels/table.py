@@ -13,12 +13,14 @@ class Rows:
     """What a kernel reads.
 
     Attributes:
-        tensors: Of each tensor the addresses of target, online and copy, and its entries.
-        blocks: Of each program the tensor, and the number of its block in it.
+        tensors: The addresses of each row of tensors, one of each column, and their entries.
+        blocks: Of each program the row, and the number of its block in it.
+        starts: The first program of each row, and the number of programs behind the last one.
     """
 
-    tensors: Int64[Tensor, "tensor 4"]
+    tensors: Int64[Tensor, "tensor column"]
     blocks: Int32[Tensor, "program 2"]
+    starts: Int32[Tensor, " tensor_and_end"]
 
 
 class TensorTable:
@@ -34,51 +36,45 @@ class TensorTable:
         self._sizes: list[int] = []
         self._rows: Rows | None = None
 
-    def rows(
-        self,
-        targets: Sequence[Tensor],
-        onlines: Sequence[Tensor],
-        copies: Sequence[Tensor],
-        block: int,
-    ) -> Rows:
+    def rows(self, columns: Sequence[Sequence[Tensor]], block: int) -> Rows:
         """The rows of tensors that match each other in number and size, on their device.
 
         Args:
-            targets: At least one.
-            onlines: As many, of the same sizes.
-            copies: As many, of the same sizes; may be the targets.
+            columns: At least one tensor each; several may be the same sequence.
             block: Entries that a program handles.
 
         Raises:
             ValueError: a tensor is not contiguous, or lies on another device than the first.
         """
-        addresses = [[tensor.data_ptr() for tensor in targets]]
-        addresses.append([tensor.data_ptr() for tensor in onlines])
-        if copies is not targets:
-            addresses.append([tensor.data_ptr() for tensor in copies])
-        sizes = [tensor.numel() for tensor in targets]
-        known, blocks = self._rows, None
-        if known is not None and block == self._block and sizes == self._sizes:
-            if addresses == self._addresses:
-                return known
-            blocks = known.blocks
-        device = targets[0].device
-        for tensors in (targets, onlines, copies):
-            _check_places(tensors, device)
-        columns = [*addresses[:2], addresses[-1] if copies is not targets else addresses[0], sizes]
-        if blocks is None:
-            blocks = _blocks(sizes, block).to(device)
-        self._rows = Rows(torch.tensor(columns).T.contiguous().to(device), blocks)
+        distinct = {id(column): column for column in columns}
+        found = {key: [t.data_ptr() for t in column] for key, column in distinct.items()}
+        addresses = [found[id(column)] for column in columns]
+        sizes = [tensor.numel() for tensor in columns[0]]
+        known = self._rows if block == self._block and sizes == self._sizes else None
+        if known is not None and addresses == self._addresses:
+            return known
+        device = columns[0][0].device
+        for column in distinct.values():
+            _check_places(column, device)
+        tensors = torch.tensor([*addresses, sizes]).T.contiguous().to(device)
+        if known is None:
+            blocks, starts = (part.to(device) for part in _blocks(sizes, block))
+        else:
+            blocks, starts = known.blocks, known.starts
+        self._rows = Rows(tensors, blocks, starts)
         self._block, self._addresses, self._sizes = block, addresses, sizes
         return self._rows
 
 
-def _blocks(sizes: Sequence[int], block: int) -> Int32[Tensor, "program 2"]:
-    """Of each program the tensor and the number of its block."""
+def _blocks(
+    sizes: Sequence[int], block: int
+) -> tuple[Int32[Tensor, "program 2"], Int32[Tensor, " tensor_and_end"]]:
+    """Of each program the tensor and the number of its block; each tensor's first program."""
     counts = torch.tensor([-(-size // block) for size in sizes])
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
     tensor = torch.repeat_interleave(torch.arange(len(sizes)), counts)
-    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    return torch.stack([tensor, torch.arange(len(tensor)) - first], 1).to(torch.int32)
+    blocks = torch.stack([tensor, torch.arange(len(tensor)) - starts[tensor]], 1)
+    return blocks.to(torch.int32), starts.to(torch.int32)
 
 
 def _check_places(tensors: Sequence[Tensor], device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """The three encoders and their fusion: what is pretrained, probed and published."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,14 +104,19 @@ class Backbone(nn.Module):
     def _token_dims(self) -> dict[str, int]:
         return {name: int(self.encoders[name].token_dim) for name in MODALITIES}  # type: ignore[arg-type]
 
-    def embed(self, inputs: ModelInputs) -> dict[str, Encoded]:
-        """Each modality through its encoder, in the canonical order; not fused."""
+    def embed(self, inputs: ModelInputs, names: Collection[str] = MODALITIES) -> dict[str, Encoded]:
+        """Each modality that is named through its encoder, in the canonical order; not fused."""
+        read = self.read_by_encoders(inputs)
+        return {name: self._through(name, *read[name]) for name in MODALITIES if name in names}
+
+    def read_by_encoders(self, inputs: ModelInputs) -> dict[str, tuple[Tensor, ...]]:
+        """Arguments of each modality's encoder: normalised with the corpus statistics."""
         image = (inputs.image - self.image_mean) / self.image_std
         log_mel = (inputs.log_mel - self.stats.mel_mean) / self.stats.mel_std
         return {
-            "text": self._through("text", inputs.token_ids, inputs.token_mask),
-            "image": self._through("image", image.to(self._dtype)),
-            "audio": self._through("audio", log_mel.to(self._dtype)),
+            "text": (inputs.token_ids, inputs.token_mask),
+            "image": (image.to(self._dtype),),
+            "audio": (log_mel.to(self._dtype),),
         }
 
     def fuse(

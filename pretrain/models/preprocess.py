@@ -31,18 +31,34 @@ class Preprocess:
         self.config = config
 
     def __call__(self, sample: DecodedSample) -> SampleTensors:
-        """One view of the sample, the same each time."""
-        size, clip = self.config.size_pixels, self.config.clip_samples
-        image = torch.zeros(1, 3, size, size, dtype=torch.uint8)
-        if sample.image is not None:
-            image[0] = TF.resize(sample.image, [size, size], antialias=True)
-        waveform = torch.zeros(1, clip)
-        if sample.waveform is not None:
-            waveform[0] = fit_clip(sample.waveform, 0, clip)
-        token_ids, token_mask = fit_tokens(sample.token_ids, self.config.max_tokens)
+        """One view of the sample, the same each time; zeros for what it lacks."""
+        token_ids, token_mask = self.tokens(sample.token_ids)
         return SampleTensors(
-            token_ids=token_ids[None], token_mask=token_mask[None], image=image, waveform=waveform
+            token_ids=token_ids[None],
+            token_mask=token_mask[None],
+            image=self.picture(sample.image)[None],
+            waveform=self.clip(sample.waveform)[None],
         )
+
+    def tokens(
+        self, token_ids: Int64[Tensor, " token"] | None
+    ) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
+        """Ids and mask of the first ``max_tokens``."""
+        return fit_tokens(token_ids, self.config.max_tokens)
+
+    def picture(
+        self, image: UInt8[Tensor, "3 height width"] | None
+    ) -> UInt8[Tensor, "3 side side"]:
+        """The whole picture as a square."""
+        size = self.config.size_pixels
+        if image is None:
+            return torch.zeros(3, size, size, dtype=torch.uint8)
+        return TF.resize(image, [size, size], antialias=True)
+
+    def clip(self, waveform: Float32[Tensor, " time"] | None) -> Float32[Tensor, " length"]:
+        """The first ``clip_samples``."""
+        given = torch.zeros(0) if waveform is None else waveform
+        return fit_clip(given, 0, self.config.clip_samples)
 
 
 def fit_clip(

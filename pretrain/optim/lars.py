@@ -1,13 +1,13 @@
 """Layer-wise adaptive rates for large batches."""
 
-# torch has its foreach operations but does not list them.
-# pyright: reportPrivateImportUsage=false
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pretrain.kernels import LarsEma, LarsTable, Layers, lars_ema_
 from pretrain.optim.groups import weights_and_gradients
 
 
@@ -23,6 +23,8 @@ class Lars(torch.optim.Optimizer):
     Groups with ``decays`` False (biases, norms) have trust 1 and no decay; so has a layer while
     its weights or its gradient are all zero (trust 1). In groups with ``stacked`` True each entry
     along a tensor's first axis is a layer.
+
+    On a GPU a group takes two launches, or one without rates of its own.
 
     It needs whole layers, so it is wrong on ZeRO's flat partitions. It was made for convolutional
     networks; ViTs are known to collapse under it.
@@ -56,18 +58,21 @@ class Lars(torch.optim.Optimizer):
             "stacked": False,
         }
         super().__init__(groups, defaults)
+        self._tables: defaultdict[int, LarsTable] = defaultdict(LarsTable)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Apply one step to every parameter that has a gradient."""
         assert closure is None, "the loop computes the loss"
-        for group in self.param_groups:
+        for number, group in enumerate(self.param_groups):
             weights, gradients = weights_and_gradients(group)
-            if weights:
-                velocities = [self._velocity(p) for p in weights]
-                torch._foreach_mul_(velocities, group["momentum"])
-                torch._foreach_add_(velocities, _changes(group, weights, gradients))
-                torch._foreach_sub_(weights, velocities)
+            velocities = [self._velocity(p) for p in weights]
+            layers = Layers(
+                parameters=_layers(group, weights),
+                gradients=_layers(group, gradients),
+                velocities=_layers(group, velocities),
+            )
+            lars_ema_(layers, _numbers(group), self._tables[number])
 
     def _velocity(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -76,33 +81,17 @@ class Lars(torch.optim.Optimizer):
         return state["velocity"]
 
 
-def _changes(
-    group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]
-) -> tuple[Tensor, ...]:
-    """``lr trust (g + beta w)`` of each parameter."""
-    if not group["decays"]:
-        return torch._foreach_mul(gradients, group["lr"])
-    norms = _stacked_norms if group["stacked"] else _norms
-    pairs = zip(norms(weights), norms(gradients), strict=True)
-    rates = [group["lr"] * _trust(group, w, g) for w, g in pairs]
-    changes = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
-    torch._foreach_mul_(changes, rates)
-    return changes
+def _layers(group: dict[str, Any], tensors: list[Tensor]) -> list[Tensor]:
+    """Each tensor, or where it is several layers in one each of them, in the same memory."""
+    if not group["stacked"]:
+        return tensors
+    return [layer for tensor in tensors for layer in tensor.unbind()]
 
 
-def _norms(tensors: list[Tensor]) -> tuple[Tensor, ...]:
-    """Norm of each tensor."""
-    return torch._foreach_norm(tensors)
-
-
-def _stacked_norms(tensors: list[Tensor]) -> tuple[Tensor, ...]:
-    """Norm of each entry along each tensor's first axis, shaped to be multiplied with it."""
-    return tuple(
-        torch.linalg.vector_norm(t, dim=tuple(range(1, t.ndim)), keepdim=True) for t in tensors
+def _numbers(group: dict[str, Any]) -> LarsEma:
+    return LarsEma(
+        learning_rate=group["lr"],
+        momentum=group["momentum"],
+        weight_decay=group["weight_decay"] if group["decays"] else 0.0,
+        trust_coefficient=group["trust_coefficient"] if group["decays"] else None,
     )
-
-
-def _trust(group: dict[str, Any], weight_norm: Tensor, gradient_norm: Tensor) -> Tensor:
-    ratio = weight_norm / (gradient_norm + group["weight_decay"] * weight_norm)
-    usable = (weight_norm > 0.0) & (gradient_norm > 0.0)
-    return torch.where(usable, group["trust_coefficient"] * ratio, 1.0)

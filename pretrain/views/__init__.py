@@ -1,8 +1,9 @@
 """TripleBatch in, two augmented views per modality out.
 
-Crops are cut by loader workers (`TrainCrops`), everything else on the whole batch
-(`Augment`). Every draw is a function of (seed, epoch, sample, view, modality): a resumed
-run, or one on other hardware, sees the same views. This package knows no model's weights.
+Loader workers cut crops and change texts, sample by sample (`TrainCrops`); everything else
+happens to the whole batch, on the device where it lies (`Augment`). Every draw is a function of
+(seed, epoch, sample, view, modality): a resumed run, or one on other hardware, sees the same
+views. This package knows no model's weights.
 """
 
 from pretrain.views.audio import AudioViewConfig

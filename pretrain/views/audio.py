@@ -1,4 +1,4 @@
-"""Audio views on log-mels, after BYOL-A (Niizumi et al. 2021, arXiv 2103.06695).
+"""How audio views differ, after BYOL-A (Niizumi et al. 2021, arXiv 2103.06695).
 
 BYOL-A normalises twice: with the data set's statistics before its augmentations, and with the
 batch's after them. Here the backbone normalises once, with the corpus's statistics, after the
@@ -11,15 +11,10 @@ depend on which clips share its batch; and in evaluation there is no batch to ta
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
-
-from pretrain.views.audio_level import LevelConfig
+from pretrain.views.audio_level import LEVEL_DRAWS, LevelConfig
 from pretrain.views.audio_masks import SpectrogramMaskConfig
 from pretrain.views.checks import Pair, check_pairs, check_range
+from pretrain.views.random import Purpose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +78,15 @@ class AudioViewConfig:
         names = ("mixup_probability", "resize_probability", "fader_probability")
         check_pairs(self, "audio", names)
 
-    def chances(self, view: int) -> tuple[float, float, float]:
-        """Of mixup, resize crop and fader in a view."""
-        return (
-            self.mixup_probability[view],
-            self.resize_probability[view],
-            self.fader_probability[view],
-        )
+    @property
+    def num_draws(self) -> dict[Purpose, int]:
+        """Numbers that the changes of a clip are made of."""
+        return {
+            "audio_level": LEVEL_DRAWS,
+            "audio_chance": 3,
+            "audio": 8,
+            "audio_masks": self.masks.num_draws,
+        }
 
     def check_share(self, num_samples: int) -> None:
         """Whether mixup's groups fill the consecutive samples that a rank has of a global batch.
@@ -103,82 +100,3 @@ class AudioViewConfig:
                 "samples that a rank takes at a time; choose a divisor, or set "
                 "views.audio.mixup_ratio to 0"
             )
-
-
-def mixup(
-    log_mel: Float[Tensor, "batch mel frame"],
-    group: int,
-    ratios: Float[Tensor, " batch"],
-    shifts: list[int],
-) -> Float[Tensor, "batch mel frame"]:
-    """``log((1 - r) exp(a) + r exp(b))`` with a partner b from a's own group.
-
-    BYOL-A draws b from a queue of past inputs; a queue depends on the worker and on where a run
-    was resumed, a group of slots does not.
-
-    Args:
-        log_mel: Clips, the rows of a group consecutive.
-        group: Rows per group; divides the batch.
-        ratios: r of each row, in [0, 1).
-        shifts: Each row's partner lies so many rows on, in its group, in [0, group).
-    """
-    batch = log_mel.shape[0]
-    partners = [row - row % group + (row % group + shifts[row]) % group for row in range(batch)]
-    r = ratios.view(-1, 1, 1)
-    # logaddexp is exact where one of the two is silence; log(0) of a ratio of 0 is -inf.
-    return torch.logaddexp(log_mel + torch.log1p(-r), log_mel[partners] + torch.log(r))
-
-
-def resize_crop(
-    log_mel: Float[Tensor, "mel frame"],
-    bands: tuple[int, int],
-    frames: tuple[int, int],
-) -> Float[Tensor, "mel frame"]:
-    """The part ``[start, stop)`` of bands and frames, bilinearly back to the full size.
-
-    What a part has outside the clip is filled with the clip's mean.
-    """
-    shape = (log_mel.shape[0], log_mel.shape[1])
-    outside = [max(0, -start) for start in (frames[0], bands[0])]
-    beyond = [max(0, frames[1] - shape[1]), max(0, bands[1] - shape[0])]
-    if any(outside + beyond):
-        room = (outside[0], beyond[0], outside[1], beyond[1])
-        log_mel = F.pad(log_mel, room, value=float(log_mel.mean()))
-    rows = slice(bands[0] + outside[1], bands[1] + outside[1])
-    columns = slice(frames[0] + outside[0], frames[1] + outside[0])
-    part = log_mel[rows, columns]
-    return F.interpolate(part[None, None], size=shape, mode="bilinear", align_corners=False)[0, 0]
-
-
-def draw_span(
-    length: int, share: tuple[float, float], generator: np.random.Generator
-) -> tuple[int, int]:
-    """A random ``[start, stop)`` that covers a random share of ``length``, or is covered by it."""
-    size = max(1, round(length * generator.uniform(*share)))
-    offset = int(generator.integers(abs(length - size) + 1))
-    start = offset if size <= length else -offset
-    return start, start + size
-
-
-def augment_clip(
-    log_mel: Float[Tensor, "mel frame"],
-    config: AudioViewConfig,
-    chances: tuple[bool, bool],
-    generator: np.random.Generator,
-) -> Float[Tensor, "mel frame"]:
-    """Resize crop, then a gain that changes linearly over the clip.
-
-    Args:
-        log_mel: A clip.
-        config: How much is changed.
-        chances: Whether the crop and the fader are applied; both are drawn in any case.
-        generator: Of the clip's view.
-    """
-    bands = draw_span(log_mel.shape[0], config.resize_frequency, generator)
-    frames = draw_span(log_mel.shape[1], config.resize_time, generator)
-    start, stop = generator.uniform(-config.fader_nepers, config.fader_nepers, size=2)
-    if chances[0]:
-        log_mel = resize_crop(log_mel, bands, frames)
-    if chances[1]:
-        log_mel = log_mel + torch.linspace(start, stop, log_mel.shape[1])
-    return log_mel

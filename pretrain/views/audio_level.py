@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
+from pretrain.views.audio_noise import white_noise
 from pretrain.views.checks import Pair, check_pairs, check_range
+from pretrain.views.random import below, between, happens
 
 DECIBEL_LIMIT = 100.0
+
+LEVEL_DRAWS = 6
+"""Numbers that a clip's changes are made of: two chances, gain, ratio, the noise's key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,22 +39,27 @@ class LevelConfig:
 
 
 def change_level(
-    waveform: Float[Tensor, " time"],
-    view: int,
+    waveform: Float[Tensor, "view batch time"],
+    draws: Float64[Tensor, "view batch 6"],
     config: LevelConfig,
-    generator: np.random.Generator,
-) -> Float[Tensor, " time"]:
+) -> Float[Tensor, "view batch time"]:
     """Gain, then white noise at a ratio to the clip's own power; silence stays silence.
 
-    Chances and amounts are drawn whether used or not, so that one option does not shift another.
+    Chances and amounts count whether used or not, so that one option does not shift another.
+
+    Args:
+        waveform: The clips of both views.
+        draws: `LEVEL_DRAWS` of each clip, even in [0, 1).
+        config: How much is changed.
     """
-    chance = generator.random(2)
-    gain = generator.uniform(*config.gain_decibels)
-    ratio = generator.uniform(*config.noise_snr_decibels)
-    if chance[0] < config.gain_probability[view]:
-        waveform = waveform * 10.0 ** (gain / 20.0)
-    if chance[1] < config.noise_probability[view]:
-        level = float(waveform.square().mean().sqrt()) * 10.0 ** (-ratio / 20.0)
-        noise = generator.standard_normal(len(waveform), dtype=np.float32)
-        waveform = waveform + level * torch.from_numpy(noise)
+    if any(config.gain_probability):
+        gain = 10.0 ** (between(draws[..., 2], config.gain_decibels) / 20.0)
+        gain = torch.where(happens(draws[..., 0], config.gain_probability), gain, 1.0)
+        waveform = waveform * gain[..., None].to(waveform.dtype)
+    if any(config.noise_probability):
+        share = 10.0 ** (-between(draws[..., 3], config.noise_snr_decibels) / 20.0)
+        share = torch.where(happens(draws[..., 1], config.noise_probability), share, 0.0)
+        level = waveform.square().mean(-1, keepdim=True).sqrt() * share[..., None]
+        noise = white_noise(below(draws[..., 4:], 1 << 32), waveform.shape[-1])
+        waveform = waveform + level.to(waveform.dtype) * noise
     return waveform

@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from pretrain.views.checks import Pair, check_pairs
+from pretrain.views.random import below, happens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,36 +44,48 @@ class SpectrogramMaskConfig:
                 raise ValueError(f"views.audio.masks.{name} must be in (0, 1], got {value}")
         check_pairs(self, "audio.masks", ("time_probability", "frequency_probability"))
 
+    @property
+    def num_draws(self) -> int:
+        """Numbers that a clip's masks are made of: two chances, sizes and starts."""
+        return 2 + 2 * self.frequency_groups + 2 * self.time_stretches
+
 
 def mask_log_mel(
-    log_mel: Float[Tensor, "mel frame"],
-    view: int,
+    log_mel: Float[Tensor, "view batch mel frame"],
+    draws: Float64[Tensor, "view batch draw"],
     config: SpectrogramMaskConfig,
-    generator: np.random.Generator,
-) -> Float[Tensor, "mel frame"]:
-    """Bands and frames set to the clip's mean.
+) -> Float[Tensor, "view batch mel frame"]:
+    """Bands and frames set to their clip's mean.
 
     torchaudio's masks draw from torch's global generator, and fill with 0, which is loud in a
     log-mel that is not normalised yet.
+
+    Args:
+        log_mel: The clips of both views.
+        draws: ``config.num_draws`` of each clip, even in [0, 1).
+        config: How much is hidden.
     """
-    chance = generator.random(2)
-    masked = torch.zeros(log_mel.shape, dtype=torch.bool)
-    num_mels, num_frames = log_mel.shape
-    bands = _stretches(num_mels, config.frequency_groups, config.frequency_share, generator)
-    frames = _stretches(num_frames, config.time_stretches, config.time_share, generator)
-    if chance[0] < config.time_probability[view]:
-        for start, stop in frames:
-            masked[:, start:stop] = True
-    if chance[1] < config.frequency_probability[view]:
-        for start, stop in bands:
-            masked[start:stop] = True
-    return torch.where(masked, log_mel.mean(), log_mel) if bool(masked.any()) else log_mel
+    if not any(config.time_probability + config.frequency_probability):
+        return log_mel
+    num_mels, num_frames = log_mel.shape[-2:]
+    chances, of_bands, of_frames = draws.split(
+        [2, 2 * config.frequency_groups, 2 * config.time_stretches], -1
+    )
+    bands = _stretches(num_mels, config.frequency_share, of_bands)
+    bands = bands & happens(chances[..., 1], config.frequency_probability)[..., None]
+    frames = _stretches(num_frames, config.time_share, of_frames)
+    frames = frames & happens(chances[..., 0], config.time_probability)[..., None]
+    hidden = bands[..., :, None] | frames[..., None, :]
+    return torch.where(hidden, log_mel.mean((-2, -1), keepdim=True), log_mel)
 
 
 def _stretches(
-    length: int, count: int, share: float, generator: np.random.Generator
-) -> list[tuple[int, int]]:
-    """``count`` stretches ``[start, stop)`` of 0 up to ``share * length``."""
-    sizes = [int(generator.integers(math.floor(length * share) + 1)) for _ in range(count)]
-    starts = [int(generator.integers(length - size + 1)) for size in sizes]
-    return [(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+    length: int, share: float, draws: Float64[Tensor, "view batch draw"]
+) -> Bool[Tensor, "view batch place"]:
+    """Places in stretches of 0 up to ``share * length``; all sizes are drawn, then all starts."""
+    of_sizes, of_starts = draws.chunk(2, -1)
+    sizes = below(of_sizes, math.floor(length * share) + 1)
+    starts = below(of_starts, length - sizes + 1)
+    places = torch.arange(length, device=draws.device)
+    starts, sizes = starts[..., None], sizes[..., None]
+    return ((places >= starts) & (places < starts + sizes)).any(-2)

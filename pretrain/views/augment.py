@@ -1,27 +1,29 @@
-"""A batch of crops -> the two views of every modality."""
+"""A batch of crops -> the two views of every modality, all samples at once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from data_sharding.batch import TripleBatch
 from data_sharding.logmel import LogMel
 from data_sharding.schema import MODALITIES
 from pretrain.models.inputs import Views
-from pretrain.models.preprocess import to_unit_range
-from pretrain.views.audio import AudioViewConfig, augment_clip, mixup
-from pretrain.views.audio_level import change_level
-from pretrain.views.audio_masks import mask_log_mel
+from pretrain.views.audio import AudioViewConfig
+from pretrain.views.audio_changes import audio_views
 from pretrain.views.checks import check_probability
-from pretrain.views.image import ImageViewConfig, photometric
+from pretrain.views.image import ImageViewConfig
 from pretrain.views.natural import NaturalViewConfig
-from pretrain.views.random import Purpose, view_generator
-from pretrain.views.text import TextViewConfig, text_view
+from pretrain.views.photometric import IMAGE_DRAWS, draw_changes, photometric
+from pretrain.views.random import Purpose, below, draw_doubles
+from pretrain.views.text import TextViewConfig
 from pretrain.views.vocabulary import TextVocabulary
+
+SUBSET_DRAWS = 4
+"""Numbers that a subset is made of: one of each modality, and which one stays of none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,136 +69,91 @@ class ViewsConfig:
 
 
 class Augment:
-    """Turns a TripleBatch, cut by `TrainCrops`, into `Views`.
+    """Turns a TripleBatch, cut by `TrainCrops`, into `Views`, where its pictures and clips lie.
+
+    On the processor of a rank with a GPU that leaves the draws: some microseconds a sample.
 
     Args:
         config: What is changed, and how much.
-        log_mel: Waveform to log-mel, as the backbone's.
-        vocabulary: Of the batches' token ids; `ViewsConfig.vocabulary` makes it.
+        log_mel: Waveform to log-mel, as the backbone's; on the device of the batches.
         seed: Of the run.
     """
 
-    def __init__(
-        self, config: ViewsConfig, log_mel: LogMel, vocabulary: TextVocabulary, seed: int
-    ) -> None:
+    def __init__(self, config: ViewsConfig, log_mel: LogMel, seed: int) -> None:
         self._config = config
         self._log_mel = log_mel
-        self._vocabulary = vocabulary
         self._seed = seed
 
     def __call__(self, batch: TripleBatch) -> Views:
         """Two views of every sample of this rank's part of a global batch.
 
+        Args:
+            batch: Sample ids, epochs and what is present lie on the CPU, the rest on one device.
+
         Raises:
             ValueError: mixup's group does not divide the batch.
         """
         self._config.audio.check_share(len(batch))
-        tokens = [self._text(batch, view) for view in range(2)]
+        device = batch.image.device
+        draws = self.draw(batch.sample_ids, batch.epochs, device)
+        present = batch.present.to(device, non_blocking=True)
         return Views(
-            token_ids=torch.stack([ids for ids, _ in tokens]),
-            token_mask=torch.stack([mask for _, mask in tokens]),
-            image=torch.stack([self._image(batch, view) for view in range(2)]),
-            log_mel=torch.stack([self._audio(batch, view) for view in range(2)]),
-            present=batch.present,
-            subset=torch.stack([self._subset(batch, view) for view in range(2)]),
+            token_ids=batch.token_ids.transpose(0, 1),
+            token_mask=batch.token_mask.transpose(0, 1),
+            image=photometric(
+                batch.image.transpose(0, 1),
+                draw_changes(draws["image"], self._config.image),
+                self._config.image,
+            ),
+            log_mel=audio_views(
+                batch.waveform.transpose(0, 1), draws, self._config.audio, self._log_mel
+            ),
+            present=present,
+            subset=draw_subset(present, draws["subset"], self._config.subset),
             complete=bool(batch.present.all()),
         )
 
-    def _generators(
-        self, batch: TripleBatch, view: int, purpose: Purpose
-    ) -> list[np.random.Generator]:
-        return [
-            view_generator(self._seed, epoch, sample_id, view, purpose)
-            for epoch, sample_id in zip(
-                batch.epochs.tolist(), batch.sample_ids.tolist(), strict=True
-            )
-        ]
+    def draw(
+        self,
+        sample_ids: Int64[Tensor, " batch"],
+        epochs: Int64[Tensor, " batch"],
+        device: torch.device,
+    ) -> Mapping[Purpose, Float64[Tensor, "view batch _"]]:
+        """All the random numbers of a batch, drawn on the CPU and sent to a device in one copy.
 
-    def _text(self, batch: TripleBatch, view: int) -> tuple[Tensor, Tensor]:
-        generators = zip(
-            self._generators(batch, view, "text"),
-            self._generators(batch, view, "text_words"),
-            strict=True,
-        )
-        pairs = [
-            text_view(
-                batch.token_ids[row, view],
-                batch.token_mask[row, view],
-                view,
-                self._config.text,
-                self._vocabulary,
-                pair,
-            )
-            for row, pair in enumerate(generators)
-        ]
-        return torch.stack([ids for ids, _ in pairs]), torch.stack([mask for _, mask in pairs])
+        Args:
+            sample_ids: On the CPU.
+            epochs: On the CPU.
+            device: Where the numbers are used.
 
-    def _image(self, batch: TripleBatch, view: int) -> Tensor:
-        pictures = [
-            photometric(batch.image[row, view], view, self._config.image, generator)
-            for row, generator in enumerate(self._generators(batch, view, "image"))
-        ]
-        return to_unit_range(torch.stack(pictures))
+        Returns:
+            Purpose -> doubles in [0, 1).
+        """
+        counts: dict[Purpose, int] = {
+            "image": IMAGE_DRAWS,
+            "subset": SUBSET_DRAWS,
+            **self._config.audio.num_draws,
+        }
+        drawn = draw_doubles(self._seed, epochs.numpy(), sample_ids.numpy(), counts)
+        sent = torch.from_numpy(drawn).to(device, non_blocking=True)
+        columns = sent.split(list(counts.values()), -1)
+        return dict(zip(counts, columns, strict=True))
 
-    def _audio(self, batch: TripleBatch, view: int) -> Tensor:
-        """Changes of the waveform, of the log-mel with its group, of each log-mel alone."""
-        config = self._config.audio
-        levels = self._generators(batch, view, "audio_level")
-        waveforms = [
-            change_level(batch.waveform[row, view], view, config.level, generator)
-            for row, generator in enumerate(levels)
-        ]
-        log_mel = self._log_mel(torch.stack(waveforms))  # [batch, mel, frame]
-        generators = self._generators(batch, view, "audio")
-        chances = [
-            tuple((generator.random(3) < config.chances(view)).tolist())
-            for generator in self._generators(batch, view, "audio_chance")
-        ]
-        if config.mixup_ratio:
-            log_mel = self._mixed(log_mel, [mix for mix, _, _ in chances], generators)
-        masks = self._generators(batch, view, "audio_masks")
-        clips = [
-            augment_clip(clip, config, (crop, fade), generator)
-            for clip, (_, crop, fade), generator in zip(log_mel, chances, generators, strict=True)
-        ]
-        return torch.stack(
-            [
-                mask_log_mel(clip, view, config.masks, generator)
-                for clip, generator in zip(clips, masks, strict=True)
-            ]
-        )
 
-    def _mixed(
-        self, log_mel: Tensor, chosen: list[bool], generators: list[np.random.Generator]
-    ) -> Tensor:
-        """Each clip with another of its group; one that is not chosen with a ratio of 0."""
-        config = self._config.audio
-        draws = [
-            (
-                generator.uniform(0.0, config.mixup_ratio),
-                int(generator.integers(config.mixup_group)),
-            )
-            for generator in generators
-        ]
-        ratios = torch.tensor(
-            [ratio * mix for (ratio, _), mix in zip(draws, chosen, strict=True)],
-            dtype=log_mel.dtype,
-        )
-        return mixup(log_mel, config.mixup_group, ratios, [shift for _, shift in draws])
+def draw_subset(
+    present: Bool[Tensor, "batch 3"], draws: Float64[Tensor, "view batch 4"], config: SubsetConfig
+) -> Bool[Tensor, "view batch 3"]:
+    """A random non-empty subset of what each sample has.
 
-    def _subset(self, batch: TripleBatch, view: int) -> Bool[Tensor, "batch 3"]:
-        """A random non-empty subset of what each sample has."""
-        keep = [getattr(self._config.subset, name) for name in MODALITIES]
-        rows = []
-        for present, generator in zip(
-            batch.present.tolist(), self._generators(batch, view, "subset"), strict=True
-        ):
-            draws = generator.random(len(MODALITIES))
-            row = [
-                here and draw < chance
-                for here, draw, chance in zip(present, draws, keep, strict=True)
-            ]
-            if any(present) and not any(row):
-                row[int(generator.choice(np.flatnonzero(present)))] = True
-            rows.append(row)
-        return torch.tensor(rows, dtype=torch.bool)
+    Args:
+        present: What there is.
+        draws: `SUBSET_DRAWS` of each sample and view, even in [0, 1).
+        config: How much is kept.
+    """
+    kept = torch.stack(
+        [draws[..., place] < getattr(config, name) for place, name in enumerate(MODALITIES)], -1
+    )
+    kept = kept & present
+    chosen = below(draws[..., 3], present.sum(-1).expand(draws.shape[:2]))
+    only = present & (present.cumsum(-1) - 1 == chosen[..., None])
+    return torch.where(kept.any(-1, keepdim=True), kept, only)

@@ -1,10 +1,11 @@
-"""What loader workers do to a sample: two random crops of picture and recording, two texts."""
+"""What loader workers do to a sample: two random crops of picture and recording, two text views."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from data_sharding.batch import DecodedSample, SampleTensors
@@ -14,11 +15,13 @@ from pretrain.views.augment import ViewsConfig
 from pretrain.views.image import random_resized_crop
 from pretrain.views.natural import NaturalViewConfig, draw_alternatives
 from pretrain.views.random import Purpose, view_generator
+from pretrain.views.text import TextViewConfig, text_view
+from pretrain.views.vocabulary import TextVocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCrops:
-    """Two crops of picture and recording per sample; texts stay whole. Picklable.
+    """Two crops of picture and recording and two text views per sample. Picklable.
 
     Where a sample has alternatives, the two views may show different ones.
     """
@@ -28,30 +31,48 @@ class TrainCrops:
     crop_scale: tuple[float, float]
     clip_samples: int
     max_tokens: int
+    vocabulary: TextVocabulary
+    text: TextViewConfig = field(default_factory=TextViewConfig)
     crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
     natural: NaturalViewConfig = field(default_factory=NaturalViewConfig)
 
     @classmethod
     def from_configs(
-        cls, views: ViewsConfig, backbone: BackboneConfig, sample_rate_hz: int, seed: int
+        cls,
+        views: ViewsConfig,
+        backbone: BackboneConfig,
+        tokenizer_file: Path,
+        sample_rate_hz: int,
+        seed: int,
     ) -> "TrainCrops":
-        """The crops that a run with these settings makes."""
+        """The crops that a run with these settings makes.
+
+        Args:
+            views: What is cut, and how texts are changed.
+            backbone: What its encoders read.
+            tokenizer_file: The decoder's.
+            sample_rate_hz: Of the decoder's waveforms.
+            seed: Of the run.
+
+        Raises:
+            ValueError: the text views cannot be made with this tokenizer.
+        """
         return cls(
             seed=seed,
             size_pixels=backbone.image.size_pixels,
             crop_scale=views.image.crop_scale,
             clip_samples=round(views.audio.crop_seconds * sample_rate_hz),
             max_tokens=backbone.text.max_tokens,
+            vocabulary=views.vocabulary(tokenizer_file),
+            text=views.text,
             crop_aspect=views.image.crop_aspect,
             natural=views.natural,
         )
 
     def __call__(self, sample: DecodedSample) -> SampleTensors:
         """Fixed shapes; zeros for a missing modality."""
-        texts = [
-            fit_tokens(token_ids, self.max_tokens)
-            for token_ids in self._shown(sample, "text", sample.token_ids)
-        ]
+        shown = self._shown(sample, "text", sample.token_ids)
+        texts = [self._text(sample, view, token_ids) for view, token_ids in enumerate(shown)]
         pictures = self._shown(sample, "image", sample.image)
         clips = self._shown(sample, "audio", sample.waveform)
         return SampleTensors(
@@ -73,6 +94,18 @@ class TrainCrops:
             self.seed, sample.epoch, sample.sample_id, modality, len(parts), chance
         )
         return parts[one], parts[other]
+
+    def _text(
+        self, sample: DecodedSample, view: int, token_ids: Int64[Tensor, " token"] | None
+    ) -> tuple[Int64[Tensor, " length"], Bool[Tensor, " length"]]:
+        ids, mask = fit_tokens(token_ids, self.max_tokens)
+        if token_ids is None:
+            return ids, mask
+        generators = (
+            self._generator(sample, view, "text"),
+            self._generator(sample, view, "text_words"),
+        )
+        return text_view(ids, mask, view, self.text, self.vocabulary, generators)
 
     def _crop(
         self, sample: DecodedSample, view: int, image: UInt8[Tensor, "3 height width"] | None

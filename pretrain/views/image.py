@@ -1,10 +1,9 @@
-"""Image views: random resized crop, then BYOL's photometric changes."""
+"""Image views: their settings, and the random resized crop; `photometric` has the rest."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
@@ -112,33 +111,3 @@ def random_resized_crop(
                 image, top, left, crop_height, crop_width, [size_pixels, size_pixels]
             )
     return TF.resize(image, [size_pixels, size_pixels], antialias=True)
-
-
-def photometric(
-    image: UInt8[Tensor, "3 height width"],
-    view: int,
-    config: ImageViewConfig,
-    generator: np.random.Generator,
-) -> UInt8[Tensor, "3 height width"]:
-    """Flip, brightness, contrast, saturation, hue, grayscale, blur, solarise, in this order.
-
-    All numbers are drawn whether used or not, so that one option does not shift the others.
-    """
-    chance = generator.random(5)
-    factors = generator.uniform(-1.0, 1.0, size=4)
-    sigma = generator.uniform(*config.blur_sigma)
-    if chance[0] < config.flip_probability:
-        image = TF.horizontal_flip(image)
-    if chance[1] < config.jitter_probability:
-        image = TF.adjust_brightness(image, 1.0 + config.brightness * factors[0])
-        image = TF.adjust_contrast(image, 1.0 + config.contrast * factors[1])
-        image = TF.adjust_saturation(image, 1.0 + config.saturation * factors[2])
-        image = TF.adjust_hue(image, config.hue * factors[3])
-    if chance[2] < config.grayscale_probability:
-        image = TF.rgb_to_grayscale(image, num_output_channels=3)
-    if chance[3] < config.blur_probability[view]:
-        kernel = max(3, int(image.shape[-1] * config.blur_kernel_share) | 1)
-        image = TF.gaussian_blur(image, [kernel, kernel], [sigma, sigma])
-    if chance[4] < config.solarize_probability[view]:
-        image = TF.solarize(image, config.solarize_threshold)
-    return torch.clone(image)

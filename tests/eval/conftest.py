@@ -1,27 +1,18 @@
 """A small probe report made of clouds of points; and, where a test asks, a whole small run."""
 
 import functools
-import json
 
 import numpy as np
 import pytest
-import torch
 
-from data_sharding.stats import CorpusStats
 from eval.linear_probe import LinearProbeConfig, SplitProblem
+from eval.metrics import METRICS
 from eval.probe_report import ProbeReport
 from eval.splits import SplitConfig, group_splits
 from eval.subset_probe import SubsetInput, probe_subsets
+from eval.subset_report import Measure
 from eval.tasks import load_task
-from pretrain.checkpoint import Progress, open_checkpoint
-from pretrain.models import (
-    AudioConfig,
-    Backbone,
-    BackboneConfig,
-    ImageConfig,
-    TextConfig,
-)
-from tiny import write_checkpoint
+from tiny_release import publish_small, write_run
 from tiny_tasks import CLASSES, write_few_topics
 
 
@@ -51,8 +42,7 @@ def _subset(name, gain, num_splits):
             )
             for split in splits
         ],
-        classes=CLASSES,
-        metric="macro_f1",
+        measure=Measure(classes=CLASSES, metrics=METRICS, metric="macro_f1"),
     )
 
 
@@ -102,40 +92,16 @@ def make_report():
     return made
 
 
-def write_run(run, shards, seed=99):
-    """A run folder with one whole checkpoint of a small backbone; returns the checkpoint."""
-    backbone = Backbone(
-        BackboneConfig(
-            text=TextConfig(hidden_size=32, num_layers=1, num_heads=2, max_tokens=16),
-            image=ImageConfig(encoder="resnet18", size_pixels=32, width=32),
-            audio=AudioConfig(width=8, embed_dim=32, clip_seconds=1.0),
-        ),
-        CorpusStats.load(shards / "stats"),
-        shards / "stats" / "tokenizer.json",
-    )
-    config = {
-        "data": {"shards": str(shards)},
-        "objective": "byol",
-        "seed": seed,
-        "host": "gpu-node-17",
-    }
-
-    def write(folder):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for parameter in backbone.parameters():
-                torch.nn.init.normal_(parameter, std=0.1)
-        backbone.eval().save(folder / "backbone")
-        (folder / "config.json").write_text(json.dumps(config))
-
-    folder = write_checkpoint(run, Progress(step=20, samples_consumed=320), write)
-    return open_checkpoint(folder)
-
-
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory, sample_shards):
     """A whole checkpoint of a small untrained backbone with batch norm in its picture encoder."""
     return write_run(tmp_path_factory.mktemp("run"), sample_shards)
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory, sample_shards):
+    """A published backbone whose three encoders are transformers classes."""
+    return publish_small(tmp_path_factory.mktemp("release"), sample_shards)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import torch
 from eval.arms import probe_arms
 from eval.features import extract_features
 from eval.linear_probe import LinearProbeConfig
-from eval.probe import ProbeConfig, describe_protocol, probe
+from eval.probe import ProbeConfig, probe
+from eval.probe_config import describe_protocol
 from eval.problems import usable
 from eval.raw_features import log_mel_statistics, raw_features, raw_scores
 from eval.representations import FUSED_SUBSETS, REPRESENTATIONS, readable, represent
@@ -128,9 +129,10 @@ def test_an_unknown_representation_is_refused():
         ProbeConfig(representations=())
 
 
-def test_a_report_tells_what_was_probed_where_it_is_not_the_usual():
-    assert "representations" not in describe_protocol(QUICK)
-    assert describe_protocol(ALL)["representations"] == list(REPRESENTATIONS)
+def test_a_report_tells_what_was_probed_where_it_is_not_the_usual(few_topics):
+    card = few_topics.card
+    assert "representations" not in describe_protocol(QUICK, card)
+    assert describe_protocol(ALL, card)["representations"] == list(REPRESENTATIONS)
 
 
 def test_raw_features_are_an_arm_on_the_same_splits(raw, arms):

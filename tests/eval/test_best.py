@@ -49,6 +49,21 @@ def there(*steps):
     return {digest_of(step): None for step in steps}
 
 
+def test_where_the_label_is_a_number_the_least_error_is_the_best(scored):
+    def with_error(step, error):
+        report = scored(step, None)
+        own = dataclasses.replace(report.subsets["fused"].pretrained, validation_mae=(error, error))
+        fused = dataclasses.replace(report.subsets["fused"], pretrained=own)
+        task = {**report.task, "label_range": [-3.0, 3.0]}
+        return dataclasses.replace(report, task=task, subsets={"fused": fused})
+
+    reports = [with_error(100, 1.5), with_error(200, 1.2), with_error(300, 1.8)]
+    choice = choose_best(reports, [], there(*STEPS))
+    assert choice.best is not None
+    assert choice.best.step == 200
+    assert choice.best.score == pytest.approx(1.0 - 1.2 / 6.0)
+
+
 @settings(deadline=None)
 @given(st.lists(st.floats(0.0, 1.0), min_size=6, max_size=6), st.randoms())
 def test_the_best_is_the_highest_on_validation_whatever_came_first(scored, marks, order):
@@ -94,7 +109,7 @@ def test_a_checkpoint_that_lacks_a_task_or_is_gone_or_collapsed_is_not_the_best(
     assert [one.left_out for one in choice.candidates] == [
         "no longer there", "the run had collapsed", None,
     ]  # fmt: skip
-    assert "best checkpoint: step-00000300, validation macro-F1 60.0 %" in choice.sentence()
+    assert "best checkpoint: step-00000300, validation score 60.0 %" in choice.sentence()
     none = choose_best(reports, (), {})
     assert none.best is None
     assert none.sentence() == "no best checkpoint yet: 3 no longer there"
@@ -164,7 +179,7 @@ def test_pages_are_in_step_order_whatever_the_order_of_arrival(run, scored):
     assert best["best"]["name"] == "step-00000200"
     assert "validation" in best["rule"]
     page = (run / "report.html").read_text()
-    assert "Best checkpoint: step-00000200, validation macro-F1 75.0 %" in page
+    assert "Best checkpoint: step-00000200, validation score 75.0 %" in page
     # Locks and half-written files are gone.
     assert sorted(path.name for path in (run / "probes").iterdir()) == [
         f"step-{step:08d}" for step in STEPS

@@ -35,7 +35,7 @@ def ballot_of(labels, share_right, seed, has=None):
         np.ones(classes), len(labels)
     )
     has = np.ones(len(labels), dtype=bool) if has is None else has
-    return Ballot(probabilities=probabilities * has[:, None], has=has)
+    return Ballot(votes=probabilities * has[:, None], has=has)
 
 
 LABELS = np.arange(600, dtype=np.int64) % 3
@@ -83,7 +83,7 @@ def test_a_vote_is_a_distribution_over_the_modalities_that_a_sample_has(weights,
     np.testing.assert_allclose(made.sum(axis=1), 1.0)
     for row in np.flatnonzero(has.sum(axis=1) == 1):
         only = ballots[str(int(np.argmax(has[row])))]
-        np.testing.assert_allclose(made[row], only.probabilities[row])
+        np.testing.assert_allclose(made[row], only.votes[row])
 
 
 def test_probabilities_of_a_probe_agree_with_its_predictions_and_with_scikit_learn():
@@ -92,7 +92,7 @@ def test_probabilities_of_a_probe_agree_with_its_predictions_and_with_scikit_lea
         labels = np.arange(200, dtype=np.int64) % classes
         features = generator.normal(size=(200, 6)) + labels[:, None]
         fitted: FittedProbe = fit_split(features, problem_of(labels))
-        made = fitted.probabilities(features)
+        made = fitted.votes(features)
         np.testing.assert_allclose(made.sum(axis=1), 1.0)
         assert (made.argmax(axis=1) == fitted.predict(features)).all()
         logits = fitted.scaler.transform(features) @ fitted.weight.T + fitted.bias

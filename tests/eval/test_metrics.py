@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from eval.metrics import confusion_matrix, score
+from eval.metrics import calibration_error, class_report, confusion_matrix, fallen_on, score
 
 
 def drawn(num_classes, num_samples, seed):
@@ -45,3 +47,56 @@ def test_an_empty_test_part_is_refused():
     empty = np.array([], dtype=np.int64)
     with pytest.raises(ValueError, match="empty test part"):
         score(empty, empty, 3)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60),
+)
+def test_each_class_has_scikit_learns_precision_recall_and_f1(rows):
+    truth, guess = (np.array(column) for column in zip(*rows, strict=True))
+    names = ("a", "b", "c", "d")
+    found = class_report(score(truth, guess, 4).confusion, names)
+    expected = sklearn_metrics.precision_recall_fscore_support(
+        truth, guess, labels=range(4), zero_division=0
+    )
+    for place, own in enumerate(found):
+        precision, recall, f1, support = (column[place] for column in expected)
+        assert (own.name, own.support) == (names[place], support)
+        assert (own.precision or 0.0) == pytest.approx(precision)
+        assert (own.recall or 0.0) == pytest.approx(recall)
+        assert own.f1 == pytest.approx(f1)
+        assert (own.precision is None) == (place not in guess)
+        assert (own.recall is None) == (place not in truth)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10**6), num_samples=st.integers(1, 80))
+def test_the_calibration_error_is_the_mean_gap_of_confidence_and_accuracy(seed, num_samples):
+    generator = np.random.default_rng(seed)
+    probabilities = generator.dirichlet((0.5, 0.5, 0.5), num_samples)
+    truth = generator.integers(0, 3, num_samples)
+    found = calibration_error(truth, probabilities)
+    total = 0.0
+    for place in range(15):
+        inside = [
+            row
+            for row in range(num_samples)
+            if place / 15 < max(probabilities[row]) <= (place + 1) / 15
+        ]
+        if inside:
+            right = np.mean([np.argmax(probabilities[row]) == truth[row] for row in inside])
+            sure = np.mean([max(probabilities[row]) for row in inside])
+            total += len(inside) / num_samples * abs(right - sure)
+    assert found == pytest.approx(total, abs=1e-9)
+
+
+def test_sure_and_always_right_is_calibrated_and_sure_and_always_wrong_is_not():
+    sure = np.eye(2)[[0, 1, 0, 1]]
+    assert calibration_error(np.array([0, 1, 0, 1]), sure) == 0.0
+    assert calibration_error(np.array([1, 0, 1, 0]), sure) == 1.0
+
+
+def test_predictions_that_fall_on_one_class_are_noticed():
+    assert fallen_on([[96, 0, 0], [2, 0, 0], [1, 1, 0]]) == (0, 0.99)
+    assert fallen_on([[60, 5, 5], [2, 8, 0], [1, 1, 18]]) is None

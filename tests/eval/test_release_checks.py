@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from eval.privacy import find_path, strip_private
+from eval.privacy import find_path, refuse_private, strip_private
 from eval.release_checks import (
     SUMS_FILE,
     checksums,
@@ -34,19 +34,19 @@ def test_a_flipped_byte_is_found_and_its_file_named(folder, name):
     content = bytearray((folder / name).read_bytes())
     content[-1] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name}: differs"):
+    with pytest.raises(ValueError, match=f"{name} differs from"):
         verify_checksums(folder)
 
 
 def test_a_missing_file_is_named(folder):
     (folder / "text" / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"config\.json: is missing"):
+    with pytest.raises(ValueError, match=r"config\.json is missing"):
         verify_checksums(folder)
 
 
 def test_a_file_too_many_is_named(folder):
     (folder / "extra.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"extra\.json: differs"):
+    with pytest.raises(ValueError, match=r"extra\.json is no part"):
         verify_checksums(folder)
 
 
@@ -106,6 +106,63 @@ def test_paths_lose_their_folders_and_personal_keys_go():
     }
     assert find_path(str(stripped)) is None
     assert find_path(str(record)) is not None
+
+
+def test_all_wrong_files_are_named(folder):
+    (folder / "text" / "config.json").unlink()
+    (folder / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(ValueError, match=r"model\.safetensors differs.*config\.json is missing"):
+        verify_checksums(folder)
+
+
+def test_names_in_the_sums_are_never_used_as_paths(folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "secret.txt"
+    outside.write_text("mine")
+    with (folder / SUMS_FILE).open("a") as sums:
+        sums.write(f"{'0' * 64}  ../{outside.parent.name}/secret.txt\n")
+    with pytest.raises(ValueError, match=r"secret\.txt is missing"):
+        verify_checksums(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("s3://key:pass@host/bucket", "s3://…host/bucket"),
+        ("https://h/x?X-Amz-Signature=abc123&part=1", "https://h/x?…&part=1"),
+        ("token hf_abcdefghijklmnopqrstuvwx", "token …"),
+        ("AKIAABCDEFGHIJKLMNOP", "…"),
+        ("written by ann@example.org", "written by …"),
+        ("C:\\Users\\ann\\corpus.csv", "corpus.csv"),
+    ],
+)
+def test_secrets_addresses_and_windows_paths_are_taken_out(text, kept):
+    assert strip_private([text]) == [kept]
+
+
+@pytest.mark.parametrize("key", ["max_tokens", "group_key", "token_dim", "num_nodes", "accounted"])
+def test_settings_that_merely_sound_private_stay(key):
+    assert strip_private({key: 7}) == {key: 7}
+
+
+@pytest.mark.parametrize(
+    "key", ["hf_token", "account", "API_KEY", "aws_secret_access_key", "Email"]
+)
+def test_keys_of_secrets_and_names_go_with_their_values(key):
+    assert strip_private({"a": {key: "x"}}) == {"a": {}}
+
+
+def test_a_folder_is_searched_for_paths_names_and_secrets(folder, monkeypatch):
+    refuse_private(folder)
+    monkeypatch.setattr("socket.gethostname", lambda: "gpu-node-17.example.org")
+    found = {
+        '{"a": "/home/ann/shards/x"}': r"text/config\.json would give away '/home/ann/shards/x'",
+        '{"a": "gpu-node-17"}': "name of this user or host",
+        '{"a": "hf_abcdefghijklmnopqrstuvwx"}': "a password or a token",
+    }
+    for content, message in found.items():
+        (folder / "text" / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            refuse_private(folder)
 
 
 def test_the_name_of_this_host_is_taken_out(monkeypatch):

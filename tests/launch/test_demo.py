@@ -1,4 +1,4 @@
-"""The demo, shortened to two steps: every part of the way is real."""
+"""The demo, shortened to two steps and two splits: every part of the way is real."""
 
 import json
 import subprocess
@@ -10,7 +10,8 @@ from eval.publish import verify_published
 
 def test_the_demo_goes_from_raw_files_to_a_published_backbone(tmp_path):
     out = tmp_path / "demo"
-    command = [sys.executable, "-m", "launch", "demo", "--out", str(out), "--steps", "2"]
+    short = ["--steps", "2", "--splits", "2"]
+    command = [sys.executable, "-m", "launch", "demo", "--out", str(out), *short]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     for word in ("majority", "shuffled", "random", "pretrained", "fused", "report.html"):

@@ -42,16 +42,24 @@ def test_a_run_whose_job_is_queued_is_not_submitted_again_nor_changed(slurm, con
         "RUNNING|None|5:00|55:00|n1": "RUNNING on n1; wait",
     }
     for job, told in jobs.items():
-        (slurm / "queue").write_text(f"41|pretrain-run|{job}\n")
+        (slurm / "queue").write_text(f"41|{job}|pretrain-run\n")
         message = rf"job 41 \(pretrain-run\) pretrains it already: {told}.*`triptych cancel "
         with pytest.raises(ValueError, match=message):
             submit_run(replace(config, ranks=7), resume=True)
         assert load_run_config(config.run).ranks == 1
 
 
+def test_a_run_whose_folder_s_name_parts_fields_is_refused_a_second_job(slurm, config):
+    config = replace(config, run=config.run.with_name("a|b"))
+    submit_run(config, resume=False)
+    (slurm / "queue").write_text("41|RUNNING|None|5:00|55:00|n1|pretrain-a|b\n")
+    with pytest.raises(ValueError, match=r"job 41 \(pretrain-a\|b\) pretrains it already"):
+        submit_run(config, resume=True)
+
+
 def test_a_job_of_another_name_is_not_the_run_s_though_it_has_its_number(slurm, config):
     submit_run(config, resume=False)
-    (slurm / "queue").write_text("41|shard-scan-0|RUNNING|None|5:00|55:00|n1\n")
+    (slurm / "queue").write_text("41|RUNNING|None|5:00|55:00|n1|shard-scan-0\n")
     with pytest.raises(ValueError, match="no checkpoint to resume from"):
         submit_run(config, resume=True)
 

@@ -26,7 +26,7 @@ number=$(cat {folder}/next); echo $((number + 1)) > {folder}/next
 cp "$1" {folder}/script-$number
 name=$(sed -n 's/^#SBATCH --job-name=//p' "$1")
 for element in $(seq $(sed -n 's/^#SBATCH --array=\\([0-9]*\\)-*\\([0-9]*\\)$/\\1 \\2/p' "$1")); do
-  echo "${number}_$element|$name|PENDING|Resources|0:00|1:00|" >> {folder}/queue
+  echo "${number}_$element|PENDING|Resources|0:00|1:00||$name" >> {folder}/queue
 done
 echo "Submitted batch job $number"
 """
@@ -202,7 +202,7 @@ def test_a_report_may_be_late_on_shared_storage(slurm, run):
 def test_a_job_whose_submitter_died_before_it_was_recorded_is_not_doubled(slurm, run):
     checkpoint = commit(run, 100)
     name = probe_job_name(checkpoint.digest)
-    (slurm / "queue").write_text(f"7_0|{name}|RUNNING|None|0:10|0:50|n1\n")
+    (slurm / "queue").write_text(f"7_0|RUNNING|None|0:10|0:50|n1|{name}\n")
     assert {probe.state for probe in submit(run).states} == {"queued"}
     assert submitted(run) == []
 

@@ -7,12 +7,16 @@ import pytest
 
 from data_sharding.folder_lock import held
 from launch.__main__ import main
+from launch.cluster import ClusterConfig
 from launch.job_commands import cancel, log_files
 from launch.job_record import JobRecord, read_jobs, record_job
+from launch.probes.jobs import submit_missing_probes
+from launch.probes.states import Settling
 from launch.run_config import LOCK_FILE
 from launch.run_status import read_status
 from launch.starts import Start, write_starts
 from launch.status_command import status_lines
+from launch.watch_command import Stop, watch
 
 HOLD_UNTIL_STOPPED = """
 import pathlib, sys, time
@@ -29,13 +33,14 @@ with held(pathlib.Path(sys.argv[1])):
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run that has logged 40 of 100 steps of 64 samples, at 128 samples a second."""
+    """A run that has logged 40 of 100 steps of 64 samples, at 256 a second, half of it waiting."""
     folder = tmp_path / "run"
     folder.mkdir()
     pretrain = {"total_steps": 100, "batch": {"global_samples": 64}}
     (folder / "config.json").write_text(json.dumps({"pretrain": pretrain}))
     lines = [
-        {"step": step, "samples": 64.0 * step, "speed/samples_per_second": 128.0}
+        {"step": step, "samples": 64.0 * step, "speed/samples_per_second": 256.0}
+        | {"data/wait_share": 0.5}
         for step in (10, 20, 30, 40)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -114,3 +119,16 @@ def test_a_run_on_this_machine_is_asked_to_save_and_stop(run):
     assert told[0].startswith(f"process {process.pid} on ")
     assert told[0].endswith("saves and stops at its next step")
     assert cancel(run, now=False) == []
+
+
+def test_a_watch_beside_a_run_that_is_cancelled_submits_nothing_again_and_ends(run):
+    def look():
+        return submit_missing_probes(run, ("topics",), ClusterConfig(), Settling(0.0))
+
+    assert look().submitted == []
+    assert cancel(run, now=False) == []
+    with pytest.raises(ValueError, match=r"cancelled at .* UTC, so its probes are not submitted"):
+        watch(run, ("topics",), 100, look, Stop(), every_seconds=0.01)
+    # Until the run is submitted again.
+    record_job(run, JobRecord(kind="pretrain", job_id="7", name="pretrain-run"))
+    assert look().submitted == []

@@ -1,6 +1,5 @@
 """Sharding as an array on a real Slurm of three nodes; see conftest.py."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -59,15 +58,12 @@ def test_the_script_does_the_tasks_that_the_driver_then_finds_done(slurm_cluster
     with pytest.raises(RuntimeError, match="stopped"):
         shard_corpus(tmp_path / "corpus", tmp_path / "out", SMALL, _Stops())
     script = Path(__file__).parents[2] / "slurm" / "shard_array.sbatch"
-    command = ["sbatch", "--wait", "--array=0-1", f"--output={tmp_path}/log-%a", str(script)]
-    command += [str(tmp_path / "out"), "scan"]
-    environment = {"TRIPTYCH_PYTHON": sys.executable}
-    done = subprocess.run(
-        ["env", *(f"{k}={v}" for k, v in environment.items()), *command],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    logs = [path.read_text() for path in tmp_path.glob("log-*")]
-    assert done.returncode == 0, (done.stderr, logs)
+    job_id = slurm_cluster.run(
+        "env", f"TRIPTYCH_PYTHON={sys.executable}", "sbatch", "--parsable", "--array=0-1",
+        f"--output={tmp_path}/log-%a", str(script), str(tmp_path / "out"), "scan",
+    ).strip()  # fmt: skip
+    states = [slurm_cluster.wait_for_job(f"{job_id}_{task}") for task in (0, 1)]
+    assert states == ["COMPLETED"] * 2, [path.read_text() for path in tmp_path.glob("log-*")]
     assert JobFolder(tmp_path / "out").missing("scan", range(3)) == []
     assert shard_corpus(tmp_path / "corpus", tmp_path / "out", SMALL).digest == whole.digest
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,13 @@ from launch.probes.states import has_report, probe_job_name
 from launch.run_config import RunConfig, prepare_run
 from launch.slurm_queue import jobs_of_names
 from pretrain.checkpoint import Marker, Progress, open_checkpoint
-from pretrain.config import BatchConfig
 from tiny import tiny_pretrain
 from tiny_tasks import write_few_topics
 
 pytestmark = pytest.mark.slurm
 
 SCRIPT = Path(__file__).parents[2] / "slurm" / "probe.sbatch"
-STEPS = (15, 30, 45, 60)
+STEPS = (4, 8, 12, 16)
 GATE = """\
 if [ -n "$SLURM_ARRAY_JOB_ID" ]; then
   until [ -e {gates}/$SLURM_JOB_NAME ]; do sleep 0.2; done
@@ -68,7 +68,6 @@ class Scene:
                 total_steps=STEPS[-1],
                 checkpoint_every_steps=STEPS[0],
                 keep_checkpoints=2,
-                batch=BatchConfig(global_samples=64),
             ),
             cluster="slurm",
             slurm=ClusterConfig(setup=(GATE.format(gates=self.gates),)),
@@ -80,9 +79,19 @@ class Scene:
 
     def watched(self):
         command = [sys.executable, "-m", "launch", "watch", str(self.run)]
-        command += ["--every-seconds", "2", "--settle-seconds", "2"]
+        command += ["--every-seconds", "1", "--settle-seconds", "2"]
         with (self.run / "watch.out").open("w") as output:
             return subprocess.Popen(command, stdout=output)
+
+    @contextmanager
+    def held_after(self, step):
+        """The training stands still after a checkpoint, so that there is more to come."""
+        marker = self.run / "checkpoints" / f"step-{step:08d}" / "COMPLETE"
+        self.cluster.wait_for(marker.exists, marker, seconds=180)
+        rank = self.cluster.rank(self.training.job_id, 0)
+        os.kill(rank, signal.SIGSTOP)
+        yield
+        os.kill(rank, signal.SIGCONT)
 
     def submitted(self, step):
         """The checkpoint and its newest element, once that is in the queue."""
@@ -118,18 +127,19 @@ def test_probes_come_in_any_order_beside_the_training_and_are_shown_in_order_of_
     scene = Scene(slurm_cluster, tmp_path, sample_shards)
     watch = scene.watched()
     try:
-        first, killed = scene.submitted(15)
-        scene.gate(first).touch()
-        scene.kill(killed, then_close=scene.gate(first))
+        with scene.held_after(STEPS[1]):
+            first, killed = scene.submitted(STEPS[0])
+            scene.gate(first).touch()
+            scene.kill(killed, then_close=scene.gate(first))
+            second, _ = scene.submitted(STEPS[1])
+            scene.gate(second).touch()
+            slurm_cluster.wait_for_restart(killed, times=1)
+            scene.wait_for_report(second)
+            assert scene.state() == "RUNNING"
 
-        second, _ = scene.submitted(30)
-        scene.gate(second).touch()
-        scene.wait_for_report(second)
-        assert scene.state() == "RUNNING"
-
-        third, cancelled = scene.submitted(45)
+        third, cancelled = scene.submitted(STEPS[2])
         slurm_cluster.run("scancel", cancelled)
-        fourth, _ = scene.submitted(60)
+        fourth, _ = scene.submitted(STEPS[3])
         scene.gate(fourth).touch()
         scene.gate(third).touch()
         assert slurm_cluster.wait_for_job(scene.training.job_id, seconds=180) == "COMPLETED"
@@ -138,17 +148,16 @@ def test_probes_come_in_any_order_beside_the_training_and_are_shown_in_order_of_
 
         # Two are kept, and the first one, which is still to be probed.
         kept = sorted(path.name for path in (scene.run / "checkpoints").glob("step-????????"))
-        assert kept[0] == "step-00000015"
+        assert kept[0] == "step-00000004"
         assert not has_report(first, scene.task)
         scene.gate(first).touch()
-        slurm_cluster.wait_for_restart(killed, times=1)
         scene.wait_for_report(first)
         assert watch.wait(120) == 0
     finally:
         watch.kill()
         watch.wait()
     jobs = [job.checkpoint for job in read_jobs(scene.run) if job.kind == "probe"]
-    assert sorted(jobs) == [f"step-{step:08d}" for step in (15, 30, 45, 45, 60)]
+    assert sorted(jobs) == [f"step-{step:08d}" for step in (4, 8, 12, 12, 16)]
     check_pages(scene.run, scene.run / "watch.out")
     check_script(slurm_cluster, fourth, scene.task)
 
@@ -162,7 +171,7 @@ def check_script(cluster, checkpoint, task):
         str(SCRIPT), str(checkpoint.folder), task,
     )  # fmt: skip
     assert cluster.wait_for_job(answer.strip(), seconds=180) == "COMPLETED", log.read_text()
-    assert "few-topics: macro-f1 in %, step-00000060" in log.read_text()
+    assert "few-topics: macro-f1 in %, step-00000016" in log.read_text()
     after = (checkpoint.run / "probes" / checkpoint.folder.name / "few-topics.json").read_bytes()
     assert after == before
 
@@ -174,11 +183,11 @@ def check_pages(run, watch_output):
         assert [event.step for event in points] == list(STEPS)
     best = json.loads((run / "best.json").read_text())["best"]
     page = (run / "report.html").read_text()
-    assert f"Best checkpoint: {best['name']}, validation macro-F1" in page
+    assert f"Best checkpoint: {best['name']}, validation score" in page
     said = watch_output.read_text()
     arrived = [int(step) for step in re.findall(r"step-0*(\d+) on few-topics: text", said)]
     assert sorted(arrived) == list(STEPS)
     assert arrived != sorted(arrived)
-    assert re.search(r"step-00000045 on few-topics: job \d+_0 ended without a report", said)
-    assert "step-00000015 on few-topics: job" not in said  # its own script queued it again
+    assert re.search(r"step-00000012 on few-topics: job \d+_0 ended without a report", said)
+    assert "step-00000004 on few-topics: job" not in said  # its own script queued it again
     assert f"best checkpoint: {best['name']}" in said

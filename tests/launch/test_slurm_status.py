@@ -17,7 +17,7 @@ SAVES_WHEN_ASKED = "trap 'echo saved; exit 75' USR2; echo here; while :; do slee
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
+    folder = tmp_path / "a|run"
     folder.mkdir()
     pretrain = {"total_steps": 100, "batch": {"global_samples": 64}}
     (folder / "config.json").write_text(json.dumps({"pretrain": pretrain}))
@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def submit(run: Path, script: str, cluster: ClusterConfig) -> str:
-    job = submit_command(["bash", "-c", script], "pretrain-run", run / "logs", cluster)
+    job = submit_command(["bash", "-c", script], f"pretrain-{run.name}", run / "logs", cluster)
     record_job(run, JobRecord(kind="pretrain", job_id=job.job_id, name=job.name))
     return job.job_id
 

@@ -57,7 +57,7 @@ class Corpus:
         loader = TripleLoader(
             open_stream(str(shards), "train"),
             Backbone(backbone, self.stats, self.tokenizer_file).decoder(),
-            TrainCrops.from_configs(views, backbone, rate, 0),
+            TrainCrops.from_configs(views, backbone, self.tokenizer_file, rate, 0),
             Slice(global_batch=BATCH),
             self.config.data.loader,
         )
@@ -65,9 +65,7 @@ class Corpus:
         loader.close()
 
     def augment(self):
-        views = self.config.views
-        vocabulary = views.vocabulary(self.tokenizer_file)
-        return Remembered(views, LogMel(self.stats.log_mel), vocabulary, 0)
+        return Remembered(self.config.views, LogMel(self.stats.log_mel), 0)
 
 
 @pytest.fixture(scope="module")

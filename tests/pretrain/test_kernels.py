@@ -11,10 +11,14 @@ import torch
 from pretrain.kernels import (
     AdamwEma,
     FlatPartition,
+    LarsEma,
+    Layers,
     TensorTable,
     adamw_ema_,
     ema_update_,
     fused_all_pairs_loss,
+    lars_ema_,
+    using,
 )
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -37,26 +41,27 @@ def test_every_kernel_stays_within_its_error_budget_on_a_gpu(tmp_path):
 def test_a_table_is_made_anew_only_when_a_tensor_moved():
     tensors = [torch.zeros(5), torch.zeros(9)]
     table = TensorTable()
-    rows = table.rows(tensors, tensors, tensors, block=4)
-    assert table.rows(tensors, tensors, tensors, block=4) is rows
-    moved = table.rows(tensors, tensors, [torch.zeros(5), torch.zeros(9)], block=4)
+    rows = table.rows((tensors, tensors, tensors), block=4)
+    assert table.rows((tensors, tensors, tensors), block=4) is rows
+    moved = table.rows((tensors, tensors, [torch.zeros(5), torch.zeros(9)]), block=4)
     assert moved is not rows
     assert moved.blocks is rows.blocks
-    grown = table.rows(*[[torch.zeros(9), torch.zeros(9)]] * 3, block=4)
+    grown = table.rows([[torch.zeros(9), torch.zeros(9)]] * 3, block=4)
     assert len(grown.blocks) == 6
 
 
 def test_a_table_gives_every_tensor_its_own_blocks():
     tensors = [torch.zeros(5), torch.zeros(0), torch.zeros(8)]
-    rows = TensorTable().rows(tensors, tensors, tensors, block=4)
+    rows = TensorTable().rows((tensors, tensors), block=4)
     assert rows.blocks.tolist() == [[0, 0], [0, 1], [2, 0], [2, 1]]
-    assert rows.tensors[:, 3].tolist() == [5, 0, 8]
+    assert rows.tensors[:, 2].tolist() == [5, 0, 8]
+    assert rows.starts.tolist() == [0, 2, 2, 4]
 
 
 def test_a_tensor_that_is_not_contiguous_is_refused():
     turned = [torch.zeros(3, 4).T]
     with pytest.raises(ValueError, match="not contiguous"):
-        TensorTable().rows(turned, turned, turned, block=4)
+        TensorTable().rows((turned, turned), block=4)
 
 
 def test_the_distance_is_that_of_the_weights_before_the_update():
@@ -134,6 +139,61 @@ def test_numbers_of_no_step_are_refused():
     for changes in ({"betas": (0.9, 1.0)}, {"step": 0}, {"tau": 1.1}):
         with pytest.raises(ValueError, match=next(iter(changes))):
             adamw_numbers(**changes)
+
+
+def some_layers(**changes):
+    usual = {
+        name: [torch.ones(3), torch.full((2,), 2.0)]
+        for name in ("parameters", "gradients", "velocities")
+    }
+    return Layers(**usual | changes)
+
+
+def lars_numbers(**changes):
+    usual = {"learning_rate": 0.5, "momentum": 0.5, "weight_decay": 1.0, "trust_coefficient": 0.1}
+    return LarsEma(**usual | changes)
+
+
+def test_a_layer_moves_by_its_own_rate_and_the_target_follows_where_it_went():
+    layers = some_layers(
+        targets=[torch.zeros(3), torch.zeros(2)],
+        parameter_copies=[torch.zeros(3).bfloat16(), torch.zeros(2).bfloat16()],
+        target_copies=[torch.zeros(3).bfloat16(), torch.zeros(2).bfloat16()],
+    )
+    lars_ema_(layers, lars_numbers(tau=0.75))
+    # As |p| = |g|, trust is 0.1 / 2; the velocity 0.5 v + 0.5 * 0.05 * (g + p).
+    for layer, value in enumerate((1.0, 2.0)):
+        moved = value - (0.5 * value + 0.025 * 2.0 * value)
+        torch.testing.assert_close(layers.parameters[layer].mean(), torch.tensor(moved))
+        torch.testing.assert_close(layers.targets[layer].mean(), torch.tensor(0.25 * moved))
+        for copies, of in (("parameter_copies", "parameters"), ("target_copies", "targets")):
+            rounded = getattr(layers, of)[layer].bfloat16()
+            assert torch.equal(getattr(layers, copies)[layer], rounded)
+
+
+def test_layers_that_do_not_fit_are_refused():
+    halves = [torch.ones(3).bfloat16(), torch.ones(2).bfloat16()]
+    for changes, message in (
+        ({"gradients": [torch.ones(3)]}, "gradients do not match"),
+        ({"velocities": halves}, "velocities are torch.bfloat16"),
+        ({"gradients": [torch.ones(3), torch.ones(2).bfloat16()]}, "several dtypes"),
+        ({"target_copies": halves}, "without targets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            some_layers(**changes)
+
+
+def test_numbers_of_no_step_of_lars_are_refused():
+    for changes in ({"momentum": 1.0}, {"tau": -0.1}):
+        with pytest.raises(ValueError, match=next(iter(changes))):
+            lars_numbers(**changes)
+
+
+def test_the_lars_kernel_refuses_dtypes_that_it_does_not_know():
+    doubles = [torch.ones(3).double(), torch.ones(2).double()]
+    layers = Layers(parameters=doubles, gradients=doubles, velocities=doubles)
+    with using("fused"), pytest.raises(ValueError, match=r"not torch\.float64"):
+        lars_ema_(layers, lars_numbers())
 
 
 def test_the_loss_kernel_refuses_what_it_cannot_do():

@@ -44,6 +44,42 @@ MUTANTS = {
         ("(parameter - target)", "(mean - target)"),
         ("copied = target.to", "copied = parameter.to"),
     ],
+    "_lars_triton": [
+        ("weight * weight, slope * slope", "weight * weight, slope"),
+        ("tl.minimum(start + PART, tl.load(row + 6))", "tl.load(row + 6)"),
+        ("first += PARTS", "first = last"),
+        ("tl.load(starts + layer)", "tl.load(starts)"),
+        ("(weight_norm > 0.0) &", ""),
+        ("& (slope_norm > 0.0)", ""),
+        ("slope_norm + weight_decay * weight_norm", "slope_norm"),
+        ("tl.sqrt_rn(tl.sum(slopes, 0))", "tl.sum(slopes, 0)"),
+        (".to(tl.float32) + weight_decay * weight", ".to(tl.float32)"),
+        ("momentum * tl.load(velocity", "tl.load(velocity"),
+        ("weight -= change", "weight -= rate * slope"),
+        ("index < numel", "index < numel - 1"),
+        ("(weight - mixed)", "(change - mixed)"),
+        ("target_copy + index, mixed", "target_copy + index, weight"),
+    ],
+    "_photometric_triton": [
+        ("maximum(value, 0.0), 255.0)", "maximum(value, 0.0), 300.0)"),
+        ("0.587 * green", "0.578 * green"),
+        ("plane, tl.load(change + 1), inside)", "plane, 1.0, inside)"),
+        ("tl.sum(sums, 0) / plane", "tl.sum(sums, 0) / (plane + 1)"),
+        ("mean, tl.load(change + 2)", "_gray(red, green, blue), tl.load(change + 2)"),
+        ("_gray(red, green, blue), tl.load(change + 3)", "mean, tl.load(change + 3)"),
+        ("tl.where(most == green, 2.0", "tl.where(most == blue, 2.0"),
+        ("- 6.0 * tl.floor(corner / 6.0)", ""),
+        ("tl.abs(corner - 2.0)", "tl.abs(corner - 4.0)"),
+        ("size - 1 - tl.abs(size - 1 - tl.abs(index))", "tl.minimum(index, size - 1)"),
+        ("size - 1 - tl.abs(size - 1", "size - tl.abs(size"),
+        ("tl.abs(away) <= HALO", "tl.abs(away) < HALO"),
+        ("- HALO + start", "+ start"),
+        ("TILE + 2 * HALO, CHUNK", "TILE, CHUNK"),
+        ("across = _taps(seen[:, None] - column", "across = _taps(seen[:, None] - 1 - column"),
+        ("step = -1", "step = 1"),
+        ("value >= threshold", "value > threshold"),
+        ("tl.int64) * view_stride", "tl.int64) * batch_stride"),
+    ],
 }
 """By file: a piece of the kernel's text, and what stands there instead."""
 
@@ -51,7 +87,9 @@ COMPARED = """
 import importlib.util, json, sys
 from pathlib import Path
 
+import kernels_layers as layers
 import kernels_numerics as numerics
+import kernels_pictures as pictures
 import torch
 from pretrain import kernels
 from pretrain.kernels import loss
@@ -65,6 +103,11 @@ def cases(file):
         elif file == "_ema_triton":
             block = numerics.ema.BLOCK
             yield from numerics.ema_case([1, 7, block, block + 1], dtype, torch.float32, "cpu")
+        elif file == "_lars_triton":
+            yield from layers.layers_case([40, 7, 1025], (dtype, torch.bfloat16), True, "cpu")
+            yield from layers.many_parts_case("cpu", 16)
+        elif file == "_photometric_triton":
+            yield from pictures.picture_case((33, 24), 9, dtype, "cpu")
         else:
             size = numerics.adamw.BLOCK + 3
             yield from numerics.adamw_case(size, dtype, torch.bfloat16, "cpu")

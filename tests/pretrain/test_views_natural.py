@@ -1,10 +1,15 @@
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_sharding.batch import DecodedSample
-from pretrain.views import NaturalViewConfig, TrainCrops
+from pretrain.views import NaturalViewConfig, TextViewConfig, TextVocabulary, TrainCrops
 from pretrain.views.natural import draw_alternatives
+
+VOCABULARY = TextVocabulary(
+    mask_id=4, special=np.arange(40) < 5, continuation=np.zeros(40, dtype=bool)
+)
 
 
 def a_sample(sample_id=0, epoch=0, **changes):
@@ -26,6 +31,7 @@ def a_sample(sample_id=0, epoch=0, **changes):
 def crops(**natural):
     return TrainCrops(
         seed=0, size_pixels=8, crop_scale=(0.5, 1.0), clip_samples=100, max_tokens=6,
+        vocabulary=VOCABULARY, text=TextViewConfig(mask_probability=(0.0, 0.0)),
         natural=NaturalViewConfig(**natural),
     )  # fmt: skip
 

@@ -53,7 +53,7 @@ class AstAudio(Encoder):
         num_columns = (frames.shape[1] - self._side) // self._stride + 1
         special = torch.cat([embeddings.cls_token, embeddings.distillation_token], dim=1)
         states = torch.cat(
-            [special.expand(len(frames), -1, -1), embeddings.patch_embeddings(frames)], dim=1
+            [special.expand(frames.shape[0], -1, -1), embeddings.patch_embeddings(frames)], dim=1
         ) + first_columns(embeddings.position_embeddings, self._num_rows, num_columns)
         for layer in self.model.layers:
             states = layer(states)

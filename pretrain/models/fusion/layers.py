@@ -32,7 +32,7 @@ def last_part(
     """The last part that counts; the first one for a row without any."""
     places = torch.arange(mask.shape[1], device=mask.device)
     last = (places * mask).argmax(1)
-    return values[torch.arange(len(values), device=mask.device), last]
+    return values[torch.arange(values.shape[0], device=mask.device), last]
 
 
 class TokenAttention(nn.Module):

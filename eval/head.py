@@ -1,0 +1,129 @@
+"""A head: a linear classifier on the fused features of one backbone, which travels with it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from scipy.special import softmax
+
+from eval.card import Task, publish_folder
+from eval.features import extract_features, parameters_digest
+from eval.linear_probe import LinearProbeConfig, fit_probe
+from eval.metrics import score
+from eval.problems import task_splits
+from eval.records import read_json, write_json
+from eval.splits import SplitConfig
+from pretrain.models import Backbone
+
+HEAD_FORMAT = 1
+HEAD_FILE = "head.json"
+WEIGHTS_FILE = "head.safetensors"
+BACKBONE_FOLDER = "backbone"
+FEATURES = "fused"
+"""The fusion of whatever a sample has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Standardisation and classifier, and the backbone that they were fitted to."""
+
+    backbone: Backbone
+    classes: tuple[str, ...]
+    mean: Float[np.ndarray, " dim"]
+    scale: Float[np.ndarray, " dim"]
+    weight: Float[np.ndarray, "class dim"]
+    bias: Float[np.ndarray, " class"]
+
+    def probabilities(self, fused: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row class"]:
+        """Softmax of the classifier's logits."""
+        return np.asarray(softmax((fused - self.mean) / self.scale @ self.weight.T + self.bias, 1))
+
+
+def fit_head(backbone: Path, task: Task, out: Path, linear: LinearProbeConfig) -> float:
+    """Fit a head to the first of the task's splits and keep it with its backbone.
+
+    As the linear probe does, it is fitted and standardised on the training part, and its
+    regularisation chosen on validation; test is read once, for the number that is returned.
+
+    Args:
+        backbone: What `Backbone.load` reads.
+        task: Of classes.
+        out: Folder to create: classifier, description, backbone.
+        linear: The grid.
+
+    Returns:
+        Macro-F1 on the test part of that one split.
+
+    Raises:
+        ValueError: ``out`` is not empty, the task has no classes, or cannot be split.
+    """
+    if not task.card.classes:
+        raise ValueError(f"task {task.name}: its label is a number; a head needs classes")
+    model = Backbone.load(backbone)
+    samples, features = extract_features({"head": model}, task, names=(FEATURES,))
+    rows = features["head"].by_subset[FEATURES]
+    split = task_splits(samples, SplitConfig(num_splits=1))[0].restricted_to(samples.has(FEATURES))
+    taught, chosen, test = (
+        (rows[part], samples.labels[part]) for part in (split.train, split.validation, split.test)
+    )
+    fitted = fit_probe(taught, chosen, len(task.card.classes), linear)
+    tested = score(test[1], fitted.predict(test[0]), len(task.card.classes)).macro_f1
+    weights = {
+        "mean": fitted.scaler.mean_,
+        "scale": fitted.scaler.scale_,
+        "weight": fitted.weight,
+        "bias": fitted.bias,
+    }
+    record = {
+        "format": HEAD_FORMAT,
+        "classes": list(task.card.classes),
+        "task": task.name,
+        "task_digest": task.shards.digest,
+        "task_licence": task.card.licence,
+        "features": FEATURES,
+        "inverse_regularisation": fitted.inverse_regularisation,
+        "validation_macro_f1": fitted.validation_macro_f1,
+        "test_macro_f1": tested,
+        "backbone_sha256": parameters_digest(model),
+    }
+
+    def build(folder: Path) -> None:
+        model.save(folder / BACKBONE_FOLDER)
+        tensors = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+        save_file(tensors, folder / WEIGHTS_FILE)
+        write_json(folder / HEAD_FILE, record)
+
+    publish_folder(out, build)
+    return tested
+
+
+def load_head(folder: Path) -> Head:
+    """What `fit_head` wrote.
+
+    Raises:
+        ValueError: It is no head, of another format, or beside another backbone than its own.
+    """
+    record = read_json(folder / HEAD_FILE)
+    if record.get("format") != HEAD_FORMAT:
+        raise ValueError(
+            f"{folder / HEAD_FILE}: head format {record.get('format')!r}, this version reads "
+            f"{HEAD_FORMAT}"
+        )
+    backbone = Backbone.load(folder / BACKBONE_FOLDER)
+    if parameters_digest(backbone) != record.get("backbone_sha256"):
+        raise ValueError(
+            f"{folder / BACKBONE_FOLDER}: is not the backbone that the head was fitted to"
+        )
+    try:
+        tensors = load_file(folder / WEIGHTS_FILE)
+        values = {
+            name: tensors[name].double().numpy() for name in ("mean", "scale", "weight", "bias")
+        }
+        return Head(backbone=backbone, classes=tuple(map(str, record["classes"])), **values)
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder}: no whole head ({error})") from None

@@ -1,0 +1,122 @@
+"""Unseen samples get the label, the probability and the weights that the head stands for."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eval.embed import EmbedConfig, Tally, embed
+from eval.head import fit_head, load_head
+from eval.linear_probe import LinearProbeConfig
+from eval.predict import ATTENTION, CHANGE, predict
+from launch.commands import COMMANDS
+from pretrain.models import Backbone, Embedder
+from tiny_tasks import CLASSES
+
+GRID = LinearProbeConfig(inverse_regularisation=(0.01, 1.0))
+
+
+@pytest.fixture(scope="module")
+def head(release, few_topics, tmp_path_factory):
+    out = tmp_path_factory.mktemp("head") / "head"
+    fit_head(release, few_topics, out, GRID)
+    return out
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Two pairs of a text and a picture, and a text alone."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for seed, name in enumerate(("a", "b")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    for name, words in (("a", "a frog"), ("b", "bread and butter"), ("c", "a tram")):
+        (folder / f"{name}.txt").write_text(words)
+    return folder
+
+
+def labelled(pairs, head, **options):
+    return list(predict([str(pairs)], head, EmbedConfig(**options), Tally()))
+
+
+def test_probabilities_are_those_of_the_classifier_on_the_fused_embedding(
+    head, release, pairs, tmp_path
+):
+    records = labelled(pairs, head)
+    assert [record["id"] for record in records] == ["a", "b", "c"]
+    embed([str(pairs)], release, tmp_path / "e.npy", EmbedConfig())
+    expected = load_head(head).probabilities(np.load(tmp_path / "e.npy").astype(np.float64))
+    for record, wanted in zip(records, expected, strict=True):
+        found = [record["probabilities"][name] for name in CLASSES]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+        assert sum(found) == pytest.approx(1.0)
+        assert record["label"] == CLASSES[int(np.argmax(wanted))]
+        assert record["probability"] == max(found)
+
+
+def test_weights_of_an_attention_fusion_are_its_shares(head, pairs):
+    first, _, alone = labelled(pairs, head)
+    assert first["weights_are"] == ATTENTION
+    assert set(first["weights"]) == {"text", "image"}
+    assert sum(first["weights"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert alone["weights"] == {"text": pytest.approx(1.0)}
+
+
+def test_weights_of_other_fusions_are_what_leaving_the_modality_out_changes(
+    release, few_topics, pairs, tmp_path
+):
+    made = Backbone.load(release)
+    config = replace(made.config, fusion=replace(made.config.fusion, fusion="concat"))
+    torch.manual_seed(0)
+    Backbone(config, made.stats, made.tokenizer_file).save(tmp_path / "concat")
+    fit_head(tmp_path / "concat", few_topics, tmp_path / "head", GRID)
+    first, _, alone = labelled(pairs, tmp_path / "head")
+    assert first["weights_are"] == CHANGE
+    assert alone["weights"] == {"text": None}
+    other = load_head(tmp_path / "head")
+    fused = Embedder(other.backbone).encode(text=["a frog"]).fused.double().numpy()
+    without = other.probabilities(fused)[0, CLASSES.index(first["label"])]
+    assert first["weights"]["image"] == pytest.approx(first["probability"] - without, abs=1e-5)
+
+
+def test_a_head_beside_another_backbone_is_refused(head, tmp_path):
+    out = shutil.copytree(head, tmp_path / "head")
+    Backbone.random_like(head / "backbone", 5).save(out / "backbone")
+    with pytest.raises(ValueError, match="is not the backbone that the head was fitted to"):
+        load_head(out)
+
+
+def test_what_is_no_head_is_refused(head, tmp_path):
+    out = shutil.copytree(head, tmp_path / "head")
+    (out / "head.safetensors").write_bytes(b"short")
+    with pytest.raises(ValueError, match="no whole head"):
+        load_head(out)
+    record = json.loads((out / "head.json").read_text())
+    (out / "head.json").write_text(json.dumps(record | {"format": 9}))
+    with pytest.raises(ValueError, match="head format 9"):
+        load_head(out)
+    with pytest.raises(ValueError, match="no such file"):
+        load_head(tmp_path)
+
+
+def test_the_commands_fit_a_head_and_label_a_folder(release, few_topics, pairs, tmp_path, capsys):
+    out = tmp_path / "head"
+    words = [str(few_topics.folder), "--backbone", str(release), "--out", str(out)]
+    assert COMMANDS["fit-head"](words) == 0
+    assert "macro-F1" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="not empty"):
+        COMMANDS["fit-head"](words)
+    (pairs / "d.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(ValueError, match=r"d: .*--skip-broken"):
+        COMMANDS["predict"]([str(pairs), "--head", str(out), "--out", str(tmp_path / "l.jsonl")])
+    assert not (tmp_path / "l.jsonl").exists()
+    words = [str(pairs), "--head", str(out), "--skip-broken"]
+    assert COMMANDS["predict"](words) == 0
+    said = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in said.out.splitlines()] == ["a", "b", "c"]
+    assert "3 samples labelled, 1 broken ones left out" in said.err

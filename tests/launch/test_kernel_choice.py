@@ -1,0 +1,34 @@
+"""`pretrain.kernels`: the fused kernels or their twins, as a run asks for them."""
+
+import os
+
+import pytest
+
+from launch.local import run_local
+from launch.run_config import prepare_run
+from pretrain.config import BatchConfig
+from tiny import losses, tiny_run
+
+SHORT = {"total_steps": 3, "checkpoint_every_steps": 3, "batch": BatchConfig(global_samples=8)}
+
+
+def test_a_run_with_fused_kernels_has_the_losses_of_their_twins(
+    tmp_path, sample_shards, monkeypatch
+):
+    monkeypatch.setitem(os.environ, "TRITON_INTERPRET", "1")
+    for kernels in ("fused", "reference"):
+        prepare_run(
+            tiny_run(tmp_path / kernels, sample_shards, kernels=kernels, **SHORT), resume=False
+        )
+        assert run_local(tmp_path / kernels, 1) == 0
+    fused, reference = losses(tmp_path / "fused"), losses(tmp_path / "reference")
+    assert sorted(fused) == [1, 2, 3]
+    for step, loss in reference.items():
+        assert fused[step] == pytest.approx(loss, rel=1e-5), step
+        assert fused[step] != 0.0
+
+
+def test_fused_kernels_are_refused_where_there_is_no_gpu(tmp_path, sample_shards, capfd):
+    prepare_run(tiny_run(tmp_path / "run", sample_shards, kernels="fused", **SHORT), resume=False)
+    assert run_local(tmp_path / "run", 1) == 2
+    assert "pretrain.kernels fused needs a GPU" in capfd.readouterr().err
