@@ -47,15 +47,17 @@ class Part:
 
 
 PARTS = (
-    Part(name="numerics", script="kernels_numerics.py", seconds=90, interpreted=True),
+    Part(name="numerics", script="kernels_numerics.py", seconds=60, interpreted=True),
     Part(
         name="timed",
         script="kernels_timed.py",
-        seconds=240,
+        seconds=130,
         tiny=("--tiny",),
-        full=("--seconds", "180"),
+        full=("--seconds", "100"),
         interpreted=True,
     ),
+    Part(name="step", script="step.py", seconds=200, tiny=("--tiny",), full=("--seconds", "90")),
+    Part(name="input", script="input.py", seconds=60, tiny=("--tiny",), full=("--rounds", "2")),
     Part(name="launches", script="launches.py", seconds=60, full=("--check",), tiny=("--check",)),
     Part(
         name="compiled",
@@ -191,6 +193,30 @@ def timed_table(found: Mapping[str, Any]) -> list[str]:
     return lines + ([f"{found['left_out']} operations left out.", ""] if found["left_out"] else [])
 
 
+def step_table(found: Mapping[str, Any]) -> list[str]:
+    """Triples a second of each trainer, and what is claimed of them."""
+    rows = []
+    for name, seen in found["workloads"].items():
+        rates = {arm: f"{1 / median(seconds):,.1f}" for arm, seconds in seen["seconds"].items()}
+        ratios = {r.partition(": ")[2]: v for r, v in found["ratios"].items() if name in r}
+        shown = [
+            f"{ratios[kind]['median']:.2f}" if kind in ratios else ""
+            for kind in ("plain / ours", "lightly / ours", "MFU")
+        ]
+        rows.append((name, *(rates.get(arm, "") for arm in ("ours", "plain", "lightly")), *shown))
+    header = ("triples/s", "ours", "plain", "lightly", "plain / ours", "lightly / ours", "MFU")
+    return [f"### A step on {found['device']}", "", *table(header, rows)]
+
+
+def input_table(found: Mapping[str, Any]) -> list[str]:
+    """Milliseconds of one core, and what a GPU waits for."""
+    seconds = found["seconds_per_sample"].items()
+    rows = [(name, f"{1e3 * median(taken):.3f}") for name, taken in seconds]
+    if found["gpu"] is not None:
+        rows.append(("share of a step that waits for data", f"{found['gpu']['stall_share']:.1%}"))
+    return ["### Input", "", *table(("two-view sample", "ms of one core"), rows)]
+
+
 def launches_table(found: Mapping[str, Any]) -> list[str]:
     """Counts of each part of a step."""
     rows = [
@@ -214,6 +240,8 @@ def compiled_table(found: Mapping[str, Any]) -> list[str]:
 TABLES = {
     "numerics": numerics_table,
     "timed": timed_table,
+    "step": step_table,
+    "input": input_table,
     "launches": launches_table,
     "compiled": compiled_table,
 }

@@ -104,7 +104,10 @@ def report(
     ratios: Mapping[str, Spread],
     targets: Sequence[Target],
 ) -> bool:
-    """Prints the ratios beside their targets and writes the JSON; returns whether all are met."""
+    """Prints the ratios beside their targets and writes the JSON; returns whether all are met.
+
+    A target whose ratio is not there is missed.
+    """
     met = True
     least = {target.ratio: target.least for target in targets}
     for name, ratio in ratios.items():
@@ -113,6 +116,9 @@ def report(
         met &= good
         verdict = "" if goal is None else f"   target {goal:g}: {'met' if good else 'MISSED'}"
         print(f"{name:<44} {ratio.show()}{verdict}")
+    for name in least.keys() - ratios.keys():
+        met = False
+        print(f"{name:<44} not measured   target {least[name]:g}: MISSED")
     record = {
         **content,
         "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},

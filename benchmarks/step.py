@@ -52,6 +52,7 @@ PARITY = {"fp32": 1e-3, "bf16": 3e-2}
 """How far losses of ours and plain may be apart, relative; in bf16 the weights are rounded."""
 MATMUL_SIDE = 8192
 LARGE_BATCH, LEAST_MFU = 64, 0.40
+PEERS = ("plain", "lightly")
 GOALS = {
     ("plain", "cuda", 256): 1.0,
     ("plain", "cuda", 32): 1.15,
@@ -133,12 +134,12 @@ def tell(workload: Workload, found: Found) -> tuple[dict[str, Spread], list[Targ
     print(f"\n{workload.name}: {found.flops / 1e9:.1f} GFLOP a triple")
     print_seconds(found.seconds, "ms")
     name, ratios, targets = workload.name, {}, []
-    for peer in found.seconds:
-        if peer != "ours":
-            ratio = f"{name}: {peer} / ours"
+    for peer in PEERS:
+        ratio = f"{name}: {peer} / ours"
+        if peer in found.seconds:
             ratios[ratio] = ratio_of(found.seconds, peer, "ours")
-            if (ratio_goal := GOALS.get((peer, DEVICE.type, workload.samples))) is not None:
-                targets.append(Target(ratio=ratio, least=ratio_goal))
+        if (least := GOALS.get((peer, DEVICE.type, workload.samples))) is not None:
+            targets.append(Target(ratio=ratio, least=least))
     if found.matmul_flops_per_second is not None:
         ceiling = found.matmul_flops_per_second
         shares = [found.flops / s / ceiling for s in found.seconds["ours"]]
@@ -159,17 +160,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
     parser.add_argument("--rounds", type=int, default=15, help="rounds that count")
     parser.add_argument("--steps", type=int, default=4, help="steps of an arm in a round")
-    parser.add_argument("--samples", type=int, default=16, help="batch on a CPU")
+    parser.add_argument("--tiny", action="store_true", help="four triples, one step a round")
     parser.add_argument("--seconds", type=float, default=600.0, help="no workload is begun after")
     parser.add_argument("--out", type=Path, default=RESULTS / "step.json")
     options = parser.parse_args(arguments)
+    if options.tiny:
+        options.rounds = options.steps = 1
     on_gpu = DEVICE.type == "cuda"
     if not on_gpu:
         print("no GPU here: a small model in fp32; only ratios mean something")
     os.environ |= rendezvous().environment()
     join_process_group()
     began, found, ratios, targets = time.perf_counter(), {}, {}, []
-    for workload in ON_GPU if on_gpu else (on_cpu(options.samples),):
+    for workload in ON_GPU if on_gpu else (on_cpu(4 if options.tiny else 16),):
         if time.perf_counter() - began > options.seconds:
             print(f"out of time: {workload.name} is left out", file=sys.stderr)
             continue

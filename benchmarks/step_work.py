@@ -119,7 +119,7 @@ def trimodal(samples: int) -> Workload:
     )  # fmt: skip
 
 
-def on_cpu(samples: int = 16) -> Workload:
+def on_cpu(samples: int) -> Workload:
     """Towers that a CPU takes a few hundred milliseconds for."""
     return Workload(
         name=f"small trimodal, batch {samples}",

@@ -18,6 +18,7 @@ from launch.drift import covered, find_drift, refuse_drift
 from launch.errors import USER_ERRORS
 from launch.guard_config import VISIBLE_SECONDS
 from launch.preemption import EXIT_CRASH_LOOP, EXIT_REFUSED
+from launch.probes.permission import allow_probes
 from launch.run_config import LOCK_FILE, RunConfig
 from launch.starts import (
     STARTS_FILE,
@@ -143,6 +144,7 @@ def _write_start(config: RunConfig, checkpoint: Checkpoint | None, world_size: i
         if covered(f"pretrain.{name}", config.allow_drift):
             logger.warning("%s: goes on with pretrain.%s: %s", config.run, name, change)
     write_starts(config.run, [*starts, now])
+    allow_probes(config.run)
 
 
 def _crash_loop(run: Path, vain: list[Start], now: Start) -> str:

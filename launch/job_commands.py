@@ -10,7 +10,7 @@ import tyro
 
 from data_sharding.folder_lock import Holder, lock_holder
 from launch.job_record import JobRecord, read_jobs
-from launch.probes.jobs import forbid_probes
+from launch.probes.permission import forbid_probes
 from launch.run_config import LOCK_FILE
 from launch.slurm_queue import QueuedJob, ask_slurm, queued_jobs
 
@@ -40,8 +40,8 @@ class CancelCommand:
     """Ask a run to save and stop, and take its jobs out of the queue.
 
     Running ranks save at their next step and end; they are not queued again. What is saved goes on
-    with `triptych pretrain --config RUN/config.json --resume`. Until then no probe is submitted: a
-    `triptych watch` beside the run ends with a line that says so.
+    with `triptych pretrain --config RUN/config.json --resume`. Until then neither the run
+    nor a `triptych watch` submits probes; the watch ends with a line that says so.
     """
 
     run: tyro.conf.Positional[Path]
@@ -107,12 +107,16 @@ def cancel(run: Path, now: bool) -> list[str]:
     """
     if not (run / "config.json").is_file():
         raise ValueError(f"{run}: no run folder: it holds no config.json")
-    forbid_probes(run)  # first: a watch would submit again what is taken out of the queue
+    done = []
+    try:
+        forbid_probes(run)  # first: a watch would submit again what is taken out of the queue
+    except (ValueError, OSError) as error:
+        done.append(f"probes may be submitted again, for this failed: {error}")
     jobs = {job.job_id: job for job in read_jobs(run)}
     queued: dict[str, QueuedJob] = {}
     for job in queued_jobs(list(jobs.values())):
         queued.setdefault(job.whole_id, job)
-    done = [
+    done += [
         _cancel_job(jobs[job_id], job.state == "RUNNING" and not now)
         for job_id, job in queued.items()
     ]

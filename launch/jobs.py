@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launch.cluster import ClusterConfig, SubmittedJob, submit_command
 from launch.job_record import JobRecord, record_job
+from launch.probes.permission import allow_probes
 
 
 def submit_pretrain(run_folder: Path, cluster: ClusterConfig) -> SubmittedJob:
@@ -25,5 +26,6 @@ def submit_pretrain(run_folder: Path, cluster: ClusterConfig) -> SubmittedJob:
     port_line = f'export MASTER_PORT="${{MASTER_PORT:-$({ask_port})}}"'
     cluster = replace(cluster, setup=(*cluster.setup, port_line))
     job = submit_command(command, f"pretrain-{run_folder.name}", run_folder / "logs", cluster)
+    allow_probes(run_folder)
     record_job(run_folder, JobRecord(kind="pretrain", job_id=job.job_id, name=job.name))
     return job

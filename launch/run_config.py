@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from data_sharding.durable import write_durably
@@ -80,6 +81,13 @@ class RunConfig:
         )
 
     @property
+    def has_gpu(self) -> bool:
+        """Whether the run's ranks have GPUs."""
+        return (
+            self.slurm.gpus_per_node > 0 if self.cluster == "slurm" else torch.cuda.is_available()
+        )
+
+    @property
     def world_size(self) -> int:
         """Ranks of the run, where this configuration decides them."""
         return (
@@ -136,6 +144,7 @@ def check_run(config: RunConfig, resume: bool, fresh: bool = False) -> None:
             has changed.
     """
     config.pretrain.check_ranks(config.world_size)
+    config.pretrain.check_kernels(config.has_gpu)
     open_stream(config.pretrain.data.shards, config.pretrain.data.split)
     stats = CorpusStats.load(config.pretrain.data.stats_folder)
     config.pretrain.check_spectrogram(stats.log_mel)

@@ -16,11 +16,11 @@ from data_sharding.stream.loader import LoaderConfig
 from pretrain.checkpoint import MIN_KEPT, CheckpointConfig
 from pretrain.ema import EmaConfig
 from pretrain.health import HealthConfig
-from pretrain.kernels import Kernels
+from pretrain.kernels import Kernels, check_pictures, require
 from pretrain.models import BackboneConfig
 from pretrain.objectives import AdversarialConfig, AutoencoderConfig, ByolConfig
 from pretrain.optim import OptimConfig
-from pretrain.views import ViewsConfig
+from pretrain.views import ViewsConfig, blur_side
 
 Config = TypeVar("Config")
 
@@ -230,6 +230,17 @@ class PretrainConfig:
         audio = self.backbone.audio
         audio.check_spectrogram(log_mel)
         audio.check_frames(self.views.audio.crop_seconds, log_mel, "views.audio.crop_seconds")
+
+    def check_kernels(self, on_gpu: bool) -> None:
+        """Whether the kernels that the run takes are there, and are for its pictures.
+
+        Raises:
+            ValueError: they are not.
+        """
+        require(self.kernels, on_gpu)
+        if self.kernels == "fused" or (self.kernels is None and on_gpu):
+            pixels = self.backbone.image.size_pixels
+            check_pictures(pixels, pixels, blur_side(pixels, self.views.image))
 
     def _refuse_unlogged(self, name: str, every: int | None) -> None:
         """What is measured at a step that is not logged would be seen by nobody."""

@@ -31,7 +31,8 @@ def prefetched(batches: Iterator[TripleBatch], device: torch.device) -> Iterator
     """The same batches, their media on ``device``; on a CPU, just the same batches.
 
     A thread copies each batch to page-locked memory and on to the GPU, on a stream of its own,
-    while the batch before it is trained on. So one batch more is taken than was given out.
+    while the batch before it is trained on. So one batch more is taken
+    than was given out, and the loader has told of its stand-ins before it is trained on.
     """
     if device.type == "cpu":
         return batches
@@ -41,18 +42,30 @@ def prefetched(batches: Iterator[TripleBatch], device: torch.device) -> Iterator
 def one_ahead(given: Iterator[Given], make: Callable[[Given], Made]) -> Iterator[Made]:
     """What is made of each item, by a thread, while the result before it is in use.
 
+    What ``given`` or ``make`` raises is raised here in its item's place, after what came before.
+
     Args:
         given: Is asked by the caller's own thread.
-        make: Called in the order of the items. What it raises is raised here, in its item's place.
+        make: Called in the order of the items.
     """
+    failures: list[Exception] = []
+
+    def until_failure() -> Iterator[Given]:
+        try:
+            yield from given
+        except Exception as error:
+            failures.append(error)
+
     coming: Future[Made] | None = None
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as thread:
-        for item in given:
+        for item in until_failure():
             ready, coming = coming, thread.submit(make, item)
             if ready is not None:
                 yield ready.result()
         if coming is not None:
             yield coming.result()
+    for failure in failures:
+        raise failure
 
 
 class _Sender:

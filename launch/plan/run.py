@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from data_sharding.logmel import LogMelConfig
 from data_sharding.stats import TOKENIZER_FILE, CorpusStats
 from data_sharding.vocabulary import VocabularyConfig
@@ -54,7 +52,7 @@ def plan_run(config: RunConfig, options: PlanOptions, resume: bool, fresh: bool)
         fresh: Whether it is to begin anew in its folder.
     """
     data, corpus = data_chapter(config)
-    with_gpu = has_gpu(config)
+    with_gpu = config.has_gpu
     rehearsed, entries, passes = _rehearse(config, corpus)
     views = None
     with data.finding_errors():
@@ -62,8 +60,8 @@ def plan_run(config: RunConfig, options: PlanOptions, resume: bool, fresh: bool)
     pace = measured_pace(config.run, config.pretrain.batch.global_samples)
     if pace is None and passes is not None and with_gpu:
         peak = options.peak_tflops or PEAK_TFLOPS[config.pretrain.precision]
-        own = views.drawing if views else 0.0
-        pace = assumed_pace(config, passes, peak, options.utilisation, own)
+        drawing = views and views.drawing
+        pace = assumed_pace(config, passes, peak, options.utilisation, drawing)
     folder, disk = folder_chapter(config, resume, fresh)
     chapters = [data, batch_chapter(config), schedule_chapter(config, corpus), rehearsed]
     if entries is not None and passes is not None:
@@ -114,18 +112,12 @@ def head_chapter(config: RunConfig) -> Chapter:
     return chapter
 
 
-def has_gpu(config: RunConfig) -> bool:
-    """Whether the run's ranks have GPUs."""
-    if config.cluster == "slurm":
-        return config.slurm.gpus_per_node > 0
-    return torch.cuda.is_available()
-
-
 def _rehearse(config: RunConfig, corpus: Corpus) -> tuple[Chapter, Entries | None, Passes | None]:
     """The networks, and one micro-batch through them."""
     pretrain, chapter = config.pretrain, Chapter("Networks")
     entries = passes = None
     with chapter.finding_errors():
+        pretrain.check_kernels(config.has_gpu)
         stats, assumed = corpus.stats, ""
         if stats is None:
             stats = _usual_stats()

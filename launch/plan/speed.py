@@ -58,18 +58,23 @@ def _newest_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def assumed_pace(
-    config: RunConfig, passes: Passes, peak_tflops: float, share: float, view_seconds: float
+    config: RunConfig, passes: Passes, peak_tflops: float, share: float, view_seconds: float | None
 ) -> Pace:
     """The pace of GPUs that do ``share`` of their peak, and wait while a rank draws its views."""
     flops = passes.flops * accumulation_steps(config)
     arithmetic = flops / (peak_tflops * 1e12 * share)
+    told = (
+        f"{duration(arithmetic)} of arithmetic, assumed {share:.0%} (--utilisation) of "
+        f"{peak_tflops:g} TFLOP/s (--peak-tflops)"
+    )
+    if view_seconds is None:
+        return Pace(step_seconds=arithmetic, source=told)
     views = view_seconds * config.pretrain.batch.global_samples / config.world_size
     return Pace(
         step_seconds=arithmetic + views,
-        source=f"{duration(arithmetic)} of arithmetic, assumed {share:.0%} (--utilisation) of "
-        f"{peak_tflops:g} TFLOP/s (--peak-tflops), and {duration(views)} for the random numbers "
-        f"of the views, which a rank draws before each step, at the {view_seconds * 1e3:.2g} ms a "
-        "sample that one core of this machine takes",
+        source=f"{told}, and {duration(views)} for the random numbers of the views, which a rank "
+        f"draws before each step, at the {view_seconds * 1e3:.3g} ms a sample that one core of "
+        "this machine takes",
     )
 
 

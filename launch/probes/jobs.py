@@ -6,21 +6,17 @@ asks, and however many at once, ask the same question under one lock: which prob
 not queued, and was not tried too often?
 """
 
-import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-from data_sharding.durable import write_durably
-from data_sharding.folder_lock import held_in_turn
 from launch.cluster import ClusterConfig, submit_array
 from launch.errors import log_plainly, user_errors
-from launch.job_record import JobRecord, read_jobs, record_job
+from launch.job_record import JobRecord, record_job
+from launch.probes.permission import in_turn, refuse_forbidden
 from launch.probes.states import (
     ProbeState,
     Settling,
@@ -37,8 +33,6 @@ PROBE_ATTEMPTS = 3
 """Submissions of one probe, the first included; each is queued again twice by its own script."""
 
 SETTLE_SECONDS = 60.0
-LOCK_SECONDS = 120.0
-"""For another one that submits: about as long as Slurm may take to answer it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +81,8 @@ def submit_missing_probes(
         SubmissionError: Slurm does not answer, or refused a job.
     """
     run = run.absolute()
-    with _turn(run):
-        _refuse_cancelled(run)
+    with in_turn(run):
+        refuse_forbidden(run)
         checkpoints = whole_checkpoints(run)
         queued = jobs_of_names([probe_job_name(one.digest) for one in checkpoints])
         found = Round(states=probe_states(checkpoints, tasks, queued))
@@ -125,57 +119,12 @@ def submit_probe(checkpoint: Checkpoint, task: str, cluster: ClusterConfig) -> J
         ValueError, SubmissionError: as `submit_missing_probes`.
     """
     checkpoint = open_checkpoint(checkpoint.folder.absolute(), verify=False)
-    with _turn(checkpoint.run):
+    with in_turn(checkpoint.run):
         queued = jobs_of_names([probe_job_name(checkpoint.digest)])
         [probe] = probe_states([checkpoint], [task], queued)
         if probe.state in ("queued", "reported"):
             return None
         return _submit(checkpoint, [task], cluster)
-
-
-def forbid_probes(run: Path) -> None:
-    """Have nobody submit probes of a cancelled run, whoever is about to, until it is submitted.
-
-    What is being submitted meanwhile is in the queue when this returns.
-
-    Raises:
-        ValueError: another one submits all the while.
-    """
-    with _turn(run):
-        content = {
-            "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
-            "pretrain_jobs": _pretrain_jobs(run),
-        }
-        write_durably(_cancelled_file(run), json.dumps(content).encode())
-
-
-def _refuse_cancelled(run: Path) -> None:
-    """Submitting the run again lifts it."""
-    path = _cancelled_file(run)
-    if not path.exists():
-        return
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if _pretrain_jobs(run) == content["pretrain_jobs"]:
-        raise ValueError(
-            f"{run}: cancelled at {content['at']} UTC, so its probes are not submitted until the "
-            f"run is; remove {path} to have its checkpoints probed all the same"
-        )
-
-
-def _cancelled_file(run: Path) -> Path:
-    return run / "probes" / "cancelled.json"
-
-
-def _pretrain_jobs(run: Path) -> int:
-    return sum(job.kind == "pretrain" for job in read_jobs(run))
-
-
-@contextmanager
-def _turn(run: Path) -> Iterator[None]:
-    """One at a time may submit probes of a run."""
-    (run / "probes").mkdir(exist_ok=True)
-    with held_in_turn(run / "probes" / "submit.lock", LOCK_SECONDS):
-        yield
 
 
 def lease_for_probe(checkpoint: Checkpoint, task: str) -> Path:

@@ -7,13 +7,13 @@ The only package that imports triton; it knows no model and no schedule.
 """
 
 from pretrain.kernels.adamw import adamw_ema_
-from pretrain.kernels.choice import Kernels, chosen, runs_fused, using
+from pretrain.kernels.choice import Kernels, chosen, require, runs_fused, using
 from pretrain.kernels.ema import ema_update_
 from pretrain.kernels.lars import LarsTable, lars_ema_
 from pretrain.kernels.layers import LarsEma, Layers
 from pretrain.kernels.loss import fused_all_pairs_loss, fused_weighted_loss
 from pretrain.kernels.partition import AdamwEma, FlatPartition
-from pretrain.kernels.photometric import CHANGES, fused_photometric
+from pretrain.kernels.photometric import CHANGES, check_pictures, fused_photometric
 from pretrain.kernels.table import TensorTable
 
 __all__ = [
@@ -26,12 +26,14 @@ __all__ = [
     "Layers",
     "TensorTable",
     "adamw_ema_",
+    "check_pictures",
     "chosen",
     "ema_update_",
     "fused_all_pairs_loss",
     "fused_photometric",
     "fused_weighted_loss",
     "lars_ema_",
+    "require",
     "runs_fused",
     "using",
 ]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -46,13 +46,23 @@ def chosen(kernels: Kernels | None, device: torch.device) -> Iterator[None]:
     Raises:
         ValueError: fused kernels on a CPU, without Triton's interpreter.
     """
-    if kernels is None:
+    require(kernels, device.type != "cpu")
+    with nullcontext() if kernels is None else using(kernels):
         yield
-        return
-    if kernels == "fused" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+
+
+def require(kernels: Kernels | None, on_gpu: bool) -> None:
+    """Whether a run can have what its configuration asks for.
+
+    Args:
+        kernels: As `using`.
+        on_gpu: Whether it trains on one.
+
+    Raises:
+        ValueError: fused kernels on a CPU, without Triton's interpreter.
+    """
+    if kernels == "fused" and not on_gpu and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(
-            "pretrain.kernels fused needs a GPU, and torch sees none here: leave it out, or ask "
-            "for reference (with TRITON_INTERPRET=1 a CPU interprets the kernels, to test them)"
+            "pretrain.kernels fused needs a GPU, and this run has none: leave it out, or ask for "
+            "reference (with TRITON_INTERPRET=1 a CPU interprets the kernels, to test them)"
         )
-    with using(kernels):
-        yield

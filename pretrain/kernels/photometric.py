@@ -114,8 +114,17 @@ def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def _check(images: Tensor, rows: Tensor, side: int, dtype: torch.dtype) -> None:
-    height, width = images.shape[-2:]
+def check_pictures(height: int, width: int, side: int) -> None:
+    """Whether the kernel has a way for pictures of this size.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        side: Of the blur's kernel in pixels.
+
+    Raises:
+        ValueError: it has none; says for which.
+    """
     if not all(LEAST_PIXELS <= size <= MOST_PIXELS for size in (height, width)):
         raise ValueError(
             f"photometric: the kernel is for {LEAST_PIXELS} to {MOST_PIXELS} pixels a side, not "
@@ -126,6 +135,11 @@ def _check(images: Tensor, rows: Tensor, side: int, dtype: torch.dtype) -> None:
             f"photometric: the kernel blurs by 3, 5, ... {MOST_SIDE} pixels, less than twice the "
             f"picture; got {side} for {height} x {width}"
         )
+
+
+def _check(images: Tensor, rows: Tensor, side: int, dtype: torch.dtype) -> None:
+    height, width = images.shape[-2:]
+    check_pictures(height, width, side)
     if dtype not in PRECISIONS:
         raise ValueError(f"photometric: the kernel writes float32 or bfloat16, not {dtype}")
     if images.stride()[2:] != (height * width, width, 1):

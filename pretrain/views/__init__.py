@@ -11,6 +11,7 @@ from pretrain.views.augment import Augment, SubsetConfig, ViewsConfig
 from pretrain.views.crops import TrainCrops
 from pretrain.views.image import ImageViewConfig
 from pretrain.views.natural import NaturalViewConfig
+from pretrain.views.photometric import blur_side
 from pretrain.views.text import TextViewConfig
 from pretrain.views.vocabulary import TextVocabulary
 
@@ -24,4 +25,5 @@ __all__ = [
     "TextVocabulary",
     "TrainCrops",
     "ViewsConfig",
+    "blur_side",
 ]

@@ -124,7 +124,12 @@ def plain_photometric(
 
 
 def blur_side(width: int, config: ImageViewConfig) -> int:
-    """Side of the blur's kernel in pixels: an odd share of the picture's width, at least 3."""
+    """Side of the blur's kernel in pixels: an odd share of the picture's width, at least 3.
+
+    Also 3 where no view is blurred.
+    """
+    if not any(config.blur_probability):
+        return 3
     return max(3, int(width * config.blur_kernel_share) | 1)
 
 

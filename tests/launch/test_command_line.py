@@ -112,5 +112,13 @@ def test_a_folder_without_complete_is_no_checkpoint(capsys, tmp_path):
     assert "COMPLETE" in refused(capsys, "probe", tmp_path, "sample-topics")
 
 
+def test_options_that_a_clusters_probe_would_lose_are_refused(capsys, tmp_path):
+    asked = ("--cluster", "slurm", "--splits.num-splits", "30", "--rows", "shared")
+    told = refused(capsys, "probe", tmp_path, "sample-topics", *asked)
+    assert "--splits, --rows would be lost" in told
+    assert "--cluster inline" in told
+    assert "COMPLETE" in refused(capsys, "probe", tmp_path, "sample-topics", *asked[:2])
+
+
 def test_publishing_asks_for_a_licence(capsys, tmp_path):
     assert "licence" in refused(capsys, "publish", tmp_path, tmp_path / "out")

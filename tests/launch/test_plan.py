@@ -19,7 +19,7 @@ from launch.plan.data import data_chapter
 from launch.plan.folder import folder_chapter
 from launch.plan.memory import memory_chapter
 from launch.plan.passes import Entries, Passes, Rehearsal
-from launch.plan.run import PlanOptions, has_gpu, head_chapter, plan_run
+from launch.plan.run import PlanOptions, head_chapter, plan_run
 from launch.plan.slurm import slurm_chapter
 from launch.plan.speed import Pace, assumed_pace, measured_pace, speed_chapter
 from launch.run_config import RunConfig, save_run_config
@@ -316,10 +316,10 @@ def test_a_tower_that_would_start_from_nothing_is_found(tiny, tmp_path):
 
 
 def test_a_gpu_is_looked_for_where_the_ranks_are_started(tiny, monkeypatch):
-    assert has_gpu(on_gpus(tiny))
-    assert not has_gpu(on_gpus(tiny, gpus_per_node=0))
+    assert on_gpus(tiny).has_gpu
+    assert not on_gpus(tiny, gpus_per_node=0).has_gpu
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert has_gpu(tiny)
+    assert tiny.has_gpu
 
 
 def test_sizes_and_times_are_rounded_for_people():

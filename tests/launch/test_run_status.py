@@ -11,6 +11,7 @@ from launch.cluster import ClusterConfig
 from launch.job_commands import cancel, log_files
 from launch.job_record import JobRecord, read_jobs, record_job
 from launch.probes.jobs import submit_missing_probes
+from launch.probes.permission import allow_probes
 from launch.probes.states import Settling
 from launch.run_config import LOCK_FILE
 from launch.run_status import read_status
@@ -129,6 +130,11 @@ def test_a_watch_beside_a_run_that_is_cancelled_submits_nothing_again_and_ends(r
     assert cancel(run, now=False) == []
     with pytest.raises(ValueError, match=r"cancelled at .* UTC, so its probes are not submitted"):
         watch(run, ("topics",), 100, look, Stop(), every_seconds=0.01)
-    # Until the run is submitted again.
-    record_job(run, JobRecord(kind="pretrain", job_id="7", name="pretrain-run"))
+    allow_probes(run)  # the run is begun again
     assert look().submitted == []
+
+
+def test_a_cancel_goes_on_where_probes_cannot_be_forbidden(run):
+    (run / "probes").write_text("no folder")
+    [told] = cancel(run, now=False)
+    assert told.startswith("probes may be submitted again, for this failed: ")

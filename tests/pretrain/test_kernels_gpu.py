@@ -49,6 +49,14 @@ def test_the_whole_benchmark_runs_without_a_gpu_and_claims_no_times(ran, found):
     assert "Times on CPU (no GPU)" in written
 
 
+def test_the_step_has_the_losses_of_one_written_by_hand(found):
+    [(name, parity)] = [
+        (name, ratio) for name, ratio in found["step"]["ratios"].items() if "parity" in name
+    ]
+    assert parity["low"] >= 1.0, name
+    assert {"ours", "plain"} <= set(next(iter(found["step"]["workloads"].values()))["seconds"])
+
+
 def test_every_kernel_is_as_exact_as_its_plain_twin_under_the_interpreter(found):
     results = found["numerics"]["results"]
     assert [result for result in results if not result["met"]] == []

@@ -99,3 +99,14 @@ def test_batches_arrive_on_the_gpu_as_they_were():
         assert arrived.sample_ids.device == CPU
         assert all(getattr(arrived, name).is_cuda for name in MEDIA)
         assert torch.equal(arrived.waveform.cpu(), given.waveform)
+
+
+def test_what_was_read_before_a_failure_is_still_given_out():
+    def failing():
+        yield from (1, 2, 3)
+        raise OSError("the server is gone")
+
+    coming = one_ahead(failing(), lambda number: number)
+    assert [next(coming) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(OSError, match="the server is gone"):
+        next(coming)
