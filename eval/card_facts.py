@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from data_sharding.manifest import ShardSet
-from data_sharding.schema import DEFAULT_SPLIT, MODALITIES, ShardError
-from data_sharding.stream.source import open_stream
+from data_sharding.schema import MODALITIES, ShardError
+from eval.contamination import DATA_FILE, pretraining_sets, without_paths
 from eval.privacy import strip_private, strip_text
+from eval.records import read_json
 from pretrain.checkpoint import Checkpoint
+from pretrain.health.verdict import Verdict, load_verdict
 from pretrain.models import Backbone
 
 OBJECTIVES = {
@@ -54,7 +56,10 @@ class CardFacts:
     config: Mapping[str, Any]
     """Run configuration, without private words."""
     data: Mapping[str, Any]
-    """Samples, digest and sets of the pretraining shards, or the reason why unknown."""
+    """Samples and sets of the pretraining shards, and whether the run recorded them, or the reason
+    why unknown."""
+    verdict: Verdict | None
+    """On the run's health when the checkpoint was written; None where none was recorded."""
     input_sizes: Mapping[str, Any]
 
 
@@ -89,7 +94,8 @@ def gather_facts(
         onnx=onnx,
         started_from=_started_from(config),
         config=strip_private(config),
-        data=_describe_data(config),
+        data=_describe_data(checkpoint),
+        verdict=load_verdict(checkpoint.folder),
         input_sizes=_input_sizes(backbone),
     )
 
@@ -143,19 +149,23 @@ def _started_from(config: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _describe_data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of the pretraining shards; where they cannot be read, the reason."""
-    part = _part_with_shards(config)
-    if part is None:
-        return {"unknown": "the run's configuration names no shard set"}
+def _describe_data(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Facts of the pretraining shards; where they are not those that were read, the reason.
+
+    A blend may have grown since: only sets that the run recorded are told of.
+    """
+    record = checkpoint.run / DATA_FILE
     try:
-        stream = open_stream(part["shards"], part.get("split", DEFAULT_SPLIT))
-    except (ShardError, OSError, ValueError) as error:
-        return {"unknown": one_line(error)}
+        sets = pretraining_sets(checkpoint)
+        if recorded := record.is_file():
+            known = {part["digest"] for part in read_json(record)["sets"]}
+            sets = tuple(shards for shards in sets if shards.digest in known)
+    except (KeyError, TypeError, OSError, ShardError, ValueError) as error:
+        return {"unknown": without_paths(error)}
     return {
-        "num_samples": stream.num_samples,
-        "digest": stream.digest,
-        "sets": [_describe_set(shards) for shards in stream.sets],
+        "num_samples": sum(shards.num_samples for shards in sets),
+        "sets": [_describe_set(shards) for shards in sets],
+        "recorded": recorded,
     }
 
 
@@ -168,11 +178,3 @@ def _describe_set(shards: ShardSet) -> dict[str, Any]:
         "licence": shards.licence or NOT_STATED,
         "sources": ", ".join(files) or NOT_STATED,
     }
-
-
-def _part_with_shards(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The part of the configuration, at any depth, that names the shard set."""
-    if isinstance(config.get("shards"), str):
-        return config
-    nested = (_part_with_shards(part) for part in config.values() if isinstance(part, Mapping))
-    return next((found for found in nested if found is not None), None)

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from scipy import stats
 
 MIN_SPLITS_FOR_A_VERDICT = 10
+MIN_GROUPS_FOR_A_VERDICT = 5
 MIN_SEEDS_FOR_A_VERDICT = 5
-"""Where a set's authors fixed the parts, and only the training draws differ."""
+"""Different training draws, where a set's authors fixed the parts and nothing else differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +99,32 @@ def summarise_draws(values: Sequence[float], draws: Float[np.ndarray, "draw"]) -
     )
 
 
-def compare_draws(differences: Sequence[float], draws: Float[np.ndarray, "draw"]) -> "Comparison":
+def compare_draws(
+    differences: Sequence[float],
+    draws: Float[np.ndarray, "draw"],
+    num_different: int,
+    num_groups: int,
+) -> Comparison:
     """Does the first beat the second on one fixed test part?
 
     Args:
         differences: First minus second for each seed.
         draws: Mean difference over seeds on each resample of the test part's groups.
+        num_different: Training draws that differ: equal fits are one fit.
+        num_groups: Of the test part; a bootstrap over very few is far too narrow.
     """
     difference = summarise_draws(differences, draws)
-    if len(differences) < MIN_SEEDS_FOR_A_VERDICT:
-        reason = f"no verdict: {len(differences)} seeds, at least {MIN_SEEDS_FOR_A_VERDICT} needed"
+    if num_different < MIN_SEEDS_FOR_A_VERDICT:
+        reason = (
+            f"no verdict: {num_different} different training draws among {len(differences)} seeds, "
+            f"at least {MIN_SEEDS_FOR_A_VERDICT} needed (--splits.num-seeds, --splits.train-share)"
+        )
+        return Comparison(difference=difference, beats=None, reason=reason)
+    if num_groups < MIN_GROUPS_FOR_A_VERDICT:
+        reason = (
+            f"no verdict: the test part has {num_groups} groups, at least "
+            f"{MIN_GROUPS_FOR_A_VERDICT} are needed for an interval"
+        )
         return Comparison(difference=difference, beats=None, reason=reason)
     return _judge(difference, "the bootstrapped 95 % interval")
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt64
+from jaxtyping import Bool
 
 from data_sharding.manifest import ShardSet
 from data_sharding.schema import DEFAULT_SPLIT, MODALITIES, ShardError
 from data_sharding.stream.source import open_stream
 from eval.card import Task
-from eval.contents import Marks, marks_of, marks_of_samples
+from eval.contents import Mark, Marks, all_marks_of, marks_of_samples
 from eval.samples import TaskSamples
 from pretrain.checkpoint import Checkpoint
 
@@ -24,18 +24,19 @@ NUM_NAMED = 20
 def find_contamination(checkpoint: Checkpoint, task: Task, samples: TaskSamples) -> dict[str, Any]:
     """Test samples whose very picture, recording or words lie in the pretraining shards.
 
-    Equal bytes are found, and texts of five words or more; what was encoded anew is not. Where the
-    shards cannot be read, that is what is told: nothing is known then.
+    Equal bytes are found, also among the pretraining samples' alternatives, and texts of five words
+    or more; what was encoded anew is not. Where the shards cannot be read, that is what is told:
+    nothing is known then.
 
     Returns:
         For the probe report, without paths: ``checked``, and then either ``reason``, or digests of
         the sets, counts by modality, and the ids of some of the samples.
     """
     try:
-        sets = _pretraining_sets(checkpoint)
+        sets = pretraining_sets(checkpoint)
         seen = _seen(sets)
     except (KeyError, TypeError, OSError, ShardError, ValueError) as error:
-        return {"checked": False, "reason": _reason(error)}
+        return {"checked": False, "reason": without_paths(error)}
     marks, tested = marks_of_samples(task.parts, samples), _tested(samples)
     hits = {name: tested & _among(marks[name], seen[name]) for name in MODALITIES}
     rows = np.flatnonzero(np.logical_or.reduce(list(hits.values())))
@@ -49,7 +50,7 @@ def find_contamination(checkpoint: Checkpoint, task: Task, samples: TaskSamples)
     }
 
 
-def _pretraining_sets(checkpoint: Checkpoint) -> tuple[ShardSet, ...]:
+def pretraining_sets(checkpoint: Checkpoint) -> tuple[ShardSet, ...]:
     """The sets of the run's stream, if they are still those that it recorded.
 
     Raises:
@@ -67,17 +68,17 @@ def _pretraining_sets(checkpoint: Checkpoint) -> tuple[ShardSet, ...]:
     return sets
 
 
-def _seen(sets: tuple[ShardSet, ...]) -> Mapping[str, Marks]:
-    """Every mark of the pretraining shards, by modality, each once."""
-    found: dict[str, list[Marks]] = {name: [np.zeros(0, dtype=np.uint64)] for name in MODALITIES}
+def _seen(sets: tuple[ShardSet, ...]) -> Mapping[str, Mark]:
+    """Every mark of the pretraining shards, alternatives among it (views show them), each once."""
+    found: dict[str, list[Mark]] = {name: [np.zeros(0, dtype=np.uint64)] for name in MODALITIES}
     for shards in sets:
-        for marks in marks_of(shards):
+        for marks in all_marks_of(shards):
             for name in MODALITIES:
-                found[name].append(np.unique(marks[name]))
+                found[name].append(marks[name])
     return {name: np.unique(np.concatenate(parts)) for name, parts in found.items()}
 
 
-def _among(marks: Marks, seen: UInt64[np.ndarray, "mark"]) -> Bool[np.ndarray, "sample"]:
+def _among(marks: Marks, seen: Mark) -> Bool[np.ndarray, "sample"]:
     return (marks > 0) & np.isin(marks, seen)
 
 
@@ -91,7 +92,7 @@ def _tested(samples: TaskSamples) -> Bool[np.ndarray, "sample"]:
     return mask
 
 
-def _reason(error: Exception) -> str:
+def without_paths(error: Exception) -> str:
     """In words, without a path: reports travel."""
     if isinstance(error, KeyError | TypeError):
         return "the run's configuration names no shard set"

@@ -12,7 +12,7 @@ from jaxtyping import Bool, UInt64
 
 from data_sharding.index import ShardIndex, decode_index
 from data_sharding.manifest import ShardSet
-from data_sharding.schema import MODALITIES, PARTS
+from data_sharding.schema import MODALITIES, PARTS, modality_of
 from data_sharding.storage import join, read_bytes
 from eval.samples import TaskSamples
 from eval.splits import Split
@@ -20,6 +20,7 @@ from eval.splits import Split
 MIN_WORDS = 5
 """Shorter texts repeat by themselves ("What?") and are no copies of each other."""
 
+Mark = UInt64[np.ndarray, "mark"]
 Marks = UInt64[np.ndarray, "sample"]
 """Length and CRC32 of one modality's content; 0 where there is none."""
 
@@ -38,13 +39,34 @@ class Copy:
 def marks_of(shards: ShardSet) -> Iterator[Mapping[str, Marks]]:
     """Marks of each shard's samples by modality, shard by shard in the order of the set.
 
+    Of main parts; alternatives are other content of the same sample.
+
     Raises:
         OSError: An index cannot be read.
         data_sharding.schema.ShardError: An index is broken.
     """
-    for shard in shards.shards:
-        location = join(shards.location, shard.index_file)
-        yield _marks(decode_index(read_bytes(location), location))
+    for index in _indexes(shards):
+        whole = _part_marks(index)
+        yield {
+            name: np.max(
+                whole[:, [PARTS.get(part) == name for part in index.parts]],
+                axis=1,
+                initial=np.uint64(0),
+            )
+            for name in MODALITIES
+        }
+
+
+def all_marks_of(shards: ShardSet) -> Iterator[Mapping[str, Mark]]:
+    """Marks of each shard's content by modality, alternatives among it, each once.
+
+    Raises:
+        OSError, data_sharding.schema.ShardError: As `marks_of`.
+    """
+    for index in _indexes(shards):
+        whole = _part_marks(index)
+        held = [modality_of(PARTS.get(part, "")) for part in index.parts]
+        yield {name: np.unique(whole[:, [found == name for found in held]]) for name in MODALITIES}
 
 
 def marks_of_samples(parts: Sequence[ShardSet], samples: TaskSamples) -> Mapping[str, Marks]:
@@ -131,15 +153,12 @@ def without_copies(
     return tuple(made), len(lost)
 
 
-def _marks(index: ShardIndex) -> dict[str, Marks]:
-    """Of main parts; alternatives are other content of the same sample."""
+def _indexes(shards: ShardSet) -> Iterator[ShardIndex]:
+    for shard in shards.shards:
+        location = join(shards.location, shard.index_file)
+        yield decode_index(read_bytes(location), location)
+
+
+def _part_marks(index: ShardIndex) -> UInt64[np.ndarray, "sample part"]:
     lengths = index.part_lengths.astype(np.uint64)
-    whole = np.where(lengths > 0, lengths << np.uint64(32) | index.part_crc32, np.uint64(0))
-    return {
-        name: np.max(
-            whole[:, [PARTS[part] == name for part in index.parts]],
-            axis=1,
-            initial=np.uint64(0),
-        )
-        for name in MODALITIES
-    }
+    return np.where(lengths > 0, lengths << np.uint64(32) | index.part_crc32, np.uint64(0))

@@ -19,8 +19,8 @@ from pretrain.models.ordinary_inputs import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedConfig:
-    """How inputs are read and embedded."""
+class ReadingConfig:
+    """How inputs are read, here and by `eval.predict`."""
 
     source: SourceConfig = field(default_factory=SourceConfig)
     """Columns of tables and layout of folders, as in `triptych shard`."""
@@ -28,17 +28,23 @@ class EmbedConfig:
     """Samples of one forward pass."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU when there is one."""
-    representation: Literal["text", "image", "audio", "fused"] = "fused"
-    """What a .npy file holds; a .parquet file holds all four."""
     skip_broken: bool = False
     """Leave out samples that cannot be read, and name and count them; else the first one ends the
-    command, and nothing is written."""
+    command, and no file is written."""
     overwrite: bool = False
     """Replace the output file."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ValueError(f"embed.batch_size must be at least 1, got {self.batch_size}")
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig(ReadingConfig):
+    """How inputs are read and embedded."""
+
+    representation: Literal["text", "image", "audio", "fused"] = "fused"
+    """What a .npy file holds; a .parquet file holds all four."""
 
 
 @dataclass(kw_only=True)
@@ -85,7 +91,7 @@ def embed(inputs: Sequence[str], backbone: Path, out: Path, config: EmbedConfig)
 
 
 def embedded_batches(
-    samples: Iterator[Sample | Broken], embedder: Embedder, config: EmbedConfig, tally: Tally
+    samples: Iterator[Sample | Broken], embedder: Embedder, config: ReadingConfig, tally: Tally
 ) -> Iterator[Batch]:
     """Samples and their embeddings, batch by batch; ``tally`` counts them as they come.
 
@@ -116,7 +122,7 @@ def encode_samples(embedder: Embedder, samples: Sequence[Sample]) -> Embeddings:
 
 
 def _embedded(
-    samples: Sequence[Sample], embedder: Embedder, config: EmbedConfig, tally: Tally
+    samples: Sequence[Sample], embedder: Embedder, config: ReadingConfig, tally: Tally
 ) -> Iterator[Batch]:
     """The samples in one batch; where one of them is broken, each by itself."""
     if not samples:
@@ -135,10 +141,10 @@ def _embedded(
     yield samples, made
 
 
-def _pass_over(broken: Broken, config: EmbedConfig, tally: Tally) -> None:
+def _pass_over(broken: Broken, config: ReadingConfig, tally: Tally) -> None:
     line = f"{broken.source}: {broken.id}: {broken.reason}"
     if not config.skip_broken:
-        raise ValueError(f"{line}; nothing was written; --skip-broken leaves such samples out")
+        raise ValueError(f"{line}; --skip-broken leaves such samples out")
     tally.skipped += 1
     print(f"skipped {line}", file=sys.stderr)
 
@@ -168,5 +174,5 @@ def device_of(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("embed.device is cuda, but torch sees no GPU here; use cpu or auto")
+        raise ValueError("device is cuda, but torch sees no GPU here; use cpu or auto")
     return torch.device(name)

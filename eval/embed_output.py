@@ -1,6 +1,7 @@
 """Embeddings as a Parquet table or a NumPy array; there whole at the end, or not at all."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_sharding.durable import write_durably, writing_durably
+from data_sharding.durable import writing_durably
 from data_sharding.schema import MODALITIES
 from eval.embed_inputs import Sample
 from pretrain.models import Embeddings
@@ -41,6 +42,8 @@ def write_parquet(
 def write_npy(batches: Iterable[Batch], name: str, out: Path) -> None:
     """An array of [sample, dim] and, beside it, ``OUT.ids.json`` with the samples' ids in order.
 
+    Both files are whole before either takes its name.
+
     Args:
         batches: Samples and their embeddings.
         name: A modality, or ``fused``.
@@ -56,8 +59,10 @@ def write_npy(batches: Iterable[Batch], name: str, out: Path) -> None:
             _refuse_lacking(samples, embeddings, name)
         rows.append(getattr(embeddings, name).numpy())
         ids += [sample.id for sample in samples]
-    write_durably(ids_file(out), json.dumps(ids, ensure_ascii=False).encode())
-    with writing_durably(out) as file:
+    with writing_durably(ids_file(out)) as ids_out, writing_durably(out) as file:
+        ids_out.write(json.dumps(ids, ensure_ascii=False).encode())
+        ids_out.flush()
+        os.fsync(ids_out.fileno())  # the array is renamed first: no write may fail after that
         np.save(file, np.concatenate(rows), allow_pickle=False)
 
 

@@ -1,4 +1,7 @@
-"""Probes of one representation over all splits, with the votes that late fusion asks for."""
+"""Probes of one representation over all splits, with the votes that late fusion asks for.
+
+The test part of a split is read here, once, after the fit.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -39,7 +42,7 @@ def fit_all_splits(job: FitJob) -> list[Fit]:
     """A probe for each split, on one thread: many small fits lose by more.
 
     Raises:
-        ValueError: See `eval.linear_probe.probe_split`.
+        ValueError: See `eval.linear_probe.fit_split` and `eval.regression.RegressionProblem.fit`.
     """
     features = job.features.astype(np.float64)  # float32 stalls L-BFGS before its tolerance
     learned = job.learned or [problem.labels for problem in job.problems]

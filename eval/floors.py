@@ -68,7 +68,7 @@ def tfidf_split(texts: Sequence[str], problem: Problem) -> SplitResult:
     Vocabulary and weights come from the training part, the strength from validation.
 
     Raises:
-        ValueError: As `probe_split`; or no training text holds a character.
+        ValueError: As `eval.linear_probe.fit_split`; or no training text holds a character.
     """
     rows, test = tfidf_rows(texts, problem.split), problem.split.test
     if isinstance(problem, RegressionProblem):
@@ -116,7 +116,7 @@ def fit_unit_rows(rows: csr_matrix, problem: SplitProblem) -> UnitRowsFit:
     """Fit rows of about unit length on the training part; the C comes from validation.
 
     Raises:
-        ValueError: As `probe_split`.
+        ValueError: As `eval.linear_probe.fit_split`.
     """
     split, labels, classes = problem.split, problem.labels, problem.num_classes
     refuse_leakage(split, problem.groups)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,20 +13,26 @@ from safetensors.torch import load_file, save_file
 from scipy.special import softmax
 
 from eval.card import Task, publish_folder
+from eval.contents import marks_of_samples, refuse_copies, without_copies
 from eval.features import extract_features, parameters_digest
 from eval.linear_probe import LinearProbeConfig, fit_probe
 from eval.metrics import score
 from eval.problems import task_splits
 from eval.records import read_json, write_json
-from eval.splits import SplitConfig
+from eval.release_checks import received_files, verify_checksums, write_checksums
+from eval.samples import TaskSamples
+from eval.splits import Split, SplitConfig
 from pretrain.models import Backbone
 
-HEAD_FORMAT = 1
+HEAD_FORMAT = 2
+"""Format 1 had no sums."""
 HEAD_FILE = "head.json"
 WEIGHTS_FILE = "head.safetensors"
 BACKBONE_FOLDER = "backbone"
 FEATURES = "fused"
 """The fusion of whatever a sample has."""
+ONE_SPLIT = SplitConfig(num_splits=1, num_seeds=1, train_share=1.0)
+"""The first random one; where the set's authors fixed the parts, the whole of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +51,17 @@ class Head:
         return np.asarray(softmax((fused - self.mean) / self.scale @ self.weight.T + self.bias, 1))
 
 
-def fit_head(backbone: Path, task: Task, out: Path, linear: LinearProbeConfig) -> float:
-    """Fit a head to the first of the task's splits and keep it with its backbone.
+def fit_head(
+    backbone: Path,
+    task: Task,
+    out: Path,
+    linear: LinearProbeConfig,
+    copies: Literal["refuse", "drop"] = "refuse",
+) -> float:
+    """Fit a head to one split of the task and keep it with its backbone.
+
+    The split is the first random one or, where the set's authors fixed the parts, theirs, of which
+    it is fitted to the whole training part.
 
     As the linear probe does, it is fitted and standardised on the training part, and its
     regularisation chosen on validation; test is read once, for the number that is returned.
@@ -53,21 +69,23 @@ def fit_head(backbone: Path, task: Task, out: Path, linear: LinearProbeConfig) -
     Args:
         backbone: What `Backbone.load` reads.
         task: Of classes.
-        out: Folder to create: classifier, description, backbone.
+        out: Folder to create: classifier, description, backbone, sums.
         linear: The grid.
+        copies: What becomes of samples whose content a later part of the split repeats.
 
     Returns:
         Macro-F1 on the test part of that one split.
 
     Raises:
-        ValueError: ``out`` is not empty, the task has no classes, or cannot be split.
+        ValueError: ``out`` is not empty, the task has no classes or cannot be split, or copies lie
+            on two sides of the split and are not to be dropped.
     """
     if not task.card.classes:
         raise ValueError(f"task {task.name}: its label is a number; a head needs classes")
     model = Backbone.load(backbone)
     samples, features = extract_features({"head": model}, task, names=(FEATURES,))
     rows = features["head"].by_subset[FEATURES]
-    split = task_splits(samples, SplitConfig(num_splits=1))[0].restricted_to(samples.has(FEATURES))
+    split = _split(task, samples, copies).restricted_to(samples.has(FEATURES))
     taught, chosen, test = (
         (rows[part], samples.labels[part]) for part in (split.train, split.validation, split.test)
     )
@@ -86,6 +104,7 @@ def fit_head(backbone: Path, task: Task, out: Path, linear: LinearProbeConfig) -
         "task_digest": task.shards.digest,
         "task_licence": task.card.licence,
         "features": FEATURES,
+        "split": "random" if samples.fixed is None else "the authors' parts",
         "inverse_regularisation": fitted.inverse_regularisation,
         "validation_macro_f1": fitted.validation_macro_f1,
         "test_macro_f1": tested,
@@ -97,6 +116,7 @@ def fit_head(backbone: Path, task: Task, out: Path, linear: LinearProbeConfig) -
         tensors = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
         save_file(tensors, folder / WEIGHTS_FILE)
         write_json(folder / HEAD_FILE, record)
+        write_checksums(folder)
 
     publish_folder(out, build)
     return tested
@@ -106,14 +126,16 @@ def load_head(folder: Path) -> Head:
     """What `fit_head` wrote.
 
     Raises:
-        ValueError: It is no head, of another format, or beside another backbone than its own.
+        ValueError: It is no head, of another format, a file differs from what was written, or it
+            lies beside another backbone than its own.
     """
     record = read_json(folder / HEAD_FILE)
     if record.get("format") != HEAD_FORMAT:
         raise ValueError(
             f"{folder / HEAD_FILE}: head format {record.get('format')!r}, this version reads "
-            f"{HEAD_FORMAT}"
+            f"{HEAD_FORMAT}; fit it again with triptych fit-head"
         )
+    verify_checksums(folder, received_files)
     backbone = Backbone.load(folder / BACKBONE_FOLDER)
     if parameters_digest(backbone) != record.get("backbone_sha256"):
         raise ValueError(
@@ -127,3 +149,13 @@ def load_head(folder: Path) -> Head:
         return Head(backbone=backbone, classes=tuple(map(str, record["classes"])), **values)
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: no whole head ({error})") from None
+
+
+def _split(task: Task, samples: TaskSamples, copies: Literal["refuse", "drop"]) -> Split:
+    """The one split, without what would be tested and was trained on."""
+    splits, marks = task_splits(samples, ONE_SPLIT), marks_of_samples(task.parts, samples)
+    if copies == "drop":
+        splits, _ = without_copies(splits, marks, samples)
+    else:
+        refuse_copies(splits, marks, samples)
+    return splits[0]

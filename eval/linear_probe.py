@@ -1,8 +1,7 @@
 """Linear probe: logistic regression on standardised frozen features.
 
 The order of the hands: `fit_probe` is given the training and the validation part and nothing
-else, so nothing can be selected or normalised on test; `probe_split` is the one function here
-that reads the test part, once.
+else, so nothing can be selected or normalised on test; `eval.fits` reads the test part, once.
 """
 
 import warnings
@@ -166,10 +165,10 @@ def fit_probe(
     )
 
 
-def probe_split(
+def fit_split(
     features: Matrix, problem: SplitProblem, learned: Labels | None = None
-) -> SplitResult:
-    """Fit on one split and read its test part, once.
+) -> FittedProbe:
+    """Fit on the training and validation part of a split.
 
     Args:
         features: All rows.
@@ -179,20 +178,6 @@ def probe_split(
     Raises:
         ValueError: A group in two parts, an empty part, or a class without a training row.
     """
-    fitted = fit_split(features, problem, learned)
-    test = problem.split.test
-    return SplitResult(
-        scores=score(problem.labels[test], fitted.predict(features[test]), problem.num_classes),
-        inverse_regularisation=fitted.inverse_regularisation,
-        num_unconverged=fitted.num_unconverged,
-        validation_macro_f1=fitted.validation_macro_f1,
-    )
-
-
-def fit_split(
-    features: Matrix, problem: SplitProblem, learned: Labels | None = None
-) -> FittedProbe:
-    """Fit on the training and validation part of a split; arguments and errors of `probe_split`."""
     split, taught = problem.split, problem.labels if learned is None else learned
     refuse_leakage(split, problem.groups)
     return fit_probe(

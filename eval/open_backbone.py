@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.release_checks import refuse_pickles
+from eval.release_checks import received_files, refuse_pickles
 from pretrain.checkpoint import open_checkpoint
 from pretrain.models.sums import SUMS_FILE
 
@@ -20,7 +20,7 @@ class FoundBackbone:
 
 
 def open_backbone(path: Path) -> FoundBackbone:
-    """A published folder, a checkpoint, or a run for its newest checkpoint.
+    """A published folder, perhaps downloaded; a checkpoint; a run for its newest checkpoint.
 
     A checkpoint is checked by its sums here, a published folder by `Embedder.load`.
 
@@ -29,7 +29,7 @@ def open_backbone(path: Path) -> FoundBackbone:
         CheckpointError: The run or checkpoint is not whole.
     """
     if (path / SUMS_FILE).is_file():
-        refuse_pickles(path)
+        refuse_pickles(path, received_files)
         digest = hashlib.sha256((path / SUMS_FILE).read_bytes()).hexdigest()
         return FoundBackbone(folder=path, digest=digest)
     if not path.is_dir():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from data_sharding.schema import MODALITIES
-from eval.embed import EmbedConfig, Tally, device_of, embedded_batches, encode_samples
+from eval.embed import ReadingConfig, Tally, device_of, embedded_batches, encode_samples
 from eval.embed_inputs import Sample, open_inputs, read_inputs
 from eval.head import Head, load_head
 from pretrain.models import Embedder, Embeddings, Encoded
@@ -20,7 +20,7 @@ CHANGE = "probability of the label, minus that without the modality"
 
 
 def predict(
-    inputs: Sequence[str], folder: Path, config: EmbedConfig, tally: Tally
+    inputs: Sequence[str], folder: Path, config: ReadingConfig, tally: Tally
 ) -> Iterator[dict[str, Any]]:
     """One record per sample, in order: id, source, label, probability, probabilities, weights.
 

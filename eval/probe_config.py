@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from eval.card import TaskCard
+from eval.comparison import MIN_SEEDS_FOR_A_VERDICT
 from eval.linear_probe import LinearProbeConfig
 from eval.problems import Grids, Rows
 from eval.regression import RidgeConfig
 from eval.regression_metrics import CUT_RULES
 from eval.representations import SUBSETS, refuse_unknown
+from eval.samples import UNIT_KEY
 from eval.splits import SplitConfig
 
 
@@ -86,10 +88,19 @@ def _splits(config: SplitConfig, card: TaskCard) -> dict[str, Any]:
             "seed": config.seed,
             "train_share": config.train_share,
             "fixed_parts": card.fixed_parts,
-            "varies": "the draw of the training groups; in the random floor the backbone as well",
+            "varies": _varies(config),
         }
     fixed_only = ("num_seeds", "train_share")
     return {key: value for key, value in asdict(config).items() if key not in fixed_only}
+
+
+def _varies(config: SplitConfig) -> str:
+    if config.train_share == 1.0:
+        return "nothing: each seed trains on the whole training part; there is no verdict"
+    return (
+        "the draw of the training groups, in the random floor the backbone as well; "
+        f"equal draws count once, and fewer than {MIN_SEEDS_FOR_A_VERDICT} give no verdict"
+    )
 
 
 def _learner(config: ProbeConfig, card: TaskCard) -> dict[str, Any]:
@@ -116,9 +127,12 @@ def _learner(config: ProbeConfig, card: TaskCard) -> dict[str, Any]:
 
 def _interval(card: TaskCard) -> str:
     if card.fixed_parts is not None:
+        whole = card.group_key is not None
+        resampled = "groups" if whole else f"metadata.{UNIT_KEY}, which the parts may cut,"
         return (
-            "95 % percentiles over resampled groups of the one test part, scores averaged over "
-            "training draws; differences over the same resamples"
+            f"95 % percentiles over resampled {resampled} of the one test part, scores averaged "
+            "over training draws; differences over the same resamples; none of the calibration "
+            "error"
         )
     return (
         "95 % t interval over splits; variance times 1/J + n_test/n_learn "

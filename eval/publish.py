@@ -17,6 +17,7 @@ from eval.records import read_json, write_json, write_text
 from eval.reference import check_in_fresh_process, write_reference
 from eval.release_checks import (
     SUMS_FILE,
+    received_files,
     refuse_non_finite,
     refuse_pickles,
     unlisted_files,
@@ -42,7 +43,7 @@ class PublishConfig:
     overwrite: bool = False
     """Replace another published backbone at the same place. Other folders are never replaced."""
     allow_unfit: bool = False
-    """Publish a checkpoint whose run had collapsed when it was written."""
+    """Publish a checkpoint whose run had collapsed when it was written; the card says so."""
     without_probes: bool = False
     """Publish a checkpoint without a probe report; the card says so."""
     onnx: bool = False
@@ -106,22 +107,34 @@ def publish(checkpoint: Checkpoint, out: Path, config: PublishConfig) -> Path:
 def verify_published(folder: Path) -> str:
     """Check a published folder, or one encoder's folder of it: sums, no pickle, features.
 
+    It may have been downloaded from the Hub, by any of its ways.
+
     Returns:
         What was found, as a sentence.
 
     Raises:
         ValueError: Names the files that are wrong.
     """
-    verify_checksums(folder)
-    refuse_pickles(folder)
+    verify_checksums(folder, received_files)
+    refuse_pickles(folder, received_files)
     return check_in_fresh_process(folder)
 
 
 def probe_reports(checkpoint: Checkpoint) -> list[ProbeReport]:
-    """Reports of this very checkpoint, by task name; those of another digest are left out."""
+    """Reports of this very checkpoint, by task name; those of another digest are left out.
+
+    Raises:
+        ValueError: A file is no report, or the report of another task than its name says.
+    """
     folder = checkpoint.run / "probes" / checkpoint.folder.name
-    reports = [report_from_json(read_json(path)) for path in sorted(folder.glob("*.json"))]
-    return [report for report in reports if report.checkpoint["digest"] == checkpoint.digest]
+    found = {path: report_from_json(read_json(path)) for path in sorted(folder.glob("*.json"))}
+    own = {p: r for p, r in found.items() if r.checkpoint["digest"] == checkpoint.digest}
+    for path, report in own.items():
+        if report.task["name"] != path.stem:  # which also makes it usable as a file name
+            raise ValueError(
+                f"{path}: is a report on task {report.task['name']!r}; probe again, or take it away"
+            )
+    return list(own.values())
 
 
 def _write(checkpoint: Checkpoint, folder: Path, config: PublishConfig) -> None:
@@ -146,7 +159,8 @@ def _write(checkpoint: Checkpoint, folder: Path, config: PublishConfig) -> None:
 
 
 def _check_release(folder: Path) -> None:
-    """The same checks that a receiver can make, and a search for paths and names."""
+    """Plain files alone, what a receiver can check, and a search for paths and names."""
+    verify_checksums(folder)
     refuse_private(folder)
     refuse_non_finite(folder)
     verify_published(folder)
@@ -161,7 +175,7 @@ def _check_unchanged(checkpoint: Checkpoint) -> None:
 
 
 def _refuse_unfit(checkpoint: Checkpoint) -> None:
-    """A checkpoint of before there were verdicts has none, and is not refused."""
+    """A checkpoint without a verdict is not refused; the card says that none was recorded."""
     verdict = load_verdict(checkpoint.folder)
     if verdict is not None and not verdict.fit_to_publish:
         raise ValueError(
@@ -206,7 +220,14 @@ def _is_published(folder: Path, out: Path, config: PublishConfig) -> bool:
 
 
 def _put_in_place(folder: Path, out: Path, scratch: Path) -> None:
-    """Rename; what was there goes with the scratch folder."""
-    if out.exists():
-        os.rename(out, scratch / "old")
-    os.rename(folder, out)
+    """Rename; what was there goes with the scratch folder, or comes back."""
+    if not out.exists():
+        os.rename(folder, out)
+        return
+    old = scratch / "old"
+    os.rename(out, old)
+    try:
+        os.rename(folder, out)
+    except BaseException:
+        os.rename(old, out)
+        raise

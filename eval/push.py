@@ -59,7 +59,7 @@ class PushPlan:
     deleted: tuple[str, ...]
     """Files of the release that is there now and that the new one lacks."""
     is_there: bool
-    """This very release is there already."""
+    """This very release is there already, every file of it, and is not to be pushed anyway."""
 
     def lines(self) -> list[str]:
         """The plan as a person reads it."""
@@ -116,6 +116,9 @@ def find_target(repo: str, api: HfApi) -> Target:
 def plan_push(folder: Path, target: Target, overwrite: bool) -> PushPlan:
     """Check the folder once more and compare it with what is there.
 
+    The same release is pushed again where a file of it is gone from the repository, or with
+    ``overwrite``.
+
     Raises:
         ValueError: The folder is no whole release, or would give something away.
         PushError: The repository holds other things, or another release and ``overwrite`` is
@@ -134,14 +137,14 @@ def plan_push(folder: Path, target: Target, overwrite: bool) -> PushPlan:
             f"{target.repo}: holds {strange[0]}, which is no part of a published backbone; choose "
             "another repository"
         )
-    is_there = target.sums == (folder / SUMS_FILE).read_bytes()
-    if target.sums and not is_there and not overwrite:
+    same = target.sums == (folder / SUMS_FILE).read_bytes()
+    if target.sums and not same and not overwrite:
         raise PushError(f"{target.repo}: another backbone is published there; --overwrite")
     return PushPlan(
         target=target,
         added=tuple(sorted(sizes.items())),
         deleted=tuple(sorted(target.files - sizes.keys() - {OF_THE_HUB})),
-        is_there=is_there,
+        is_there=same and sizes.keys() <= target.files and not overwrite,
     )
 
 

@@ -45,10 +45,6 @@ METRICS_OF_CUTS: Mapping[str, tuple[str, ...]] = {
     "none": ("mae", "pearson"),
 }
 
-REGRESSION_METRICS: tuple[str, ...] = tuple(
-    dict.fromkeys(name for names in METRICS_OF_CUTS.values() for name in names)
-)
-
 MAY_BE_UNDEFINED: tuple[str, ...] = ("pearson", "acc2_non0", "f1_non0")
 LOWER_IS_BETTER: tuple[str, ...] = ("mae",)
 NO_SHARES: tuple[str, ...] = ("mae", "pearson")

@@ -1,7 +1,7 @@
-"""What a folder must be before it is given out: no pickle, finite, with checksums."""
+"""What a folder must be before it is given out, and when it comes back: no pickle, whole."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -9,6 +9,9 @@ from safetensors import SafetensorError, safe_open
 
 from pretrain.models.sums import SUMS_FILE
 
+Lister = Callable[[Path], Iterator[Path]]
+OF_A_DOWNLOAD = (".gitattributes", ".git", ".cache")
+"""What the Hub, `git clone` and `hf download --local-dir` put beside a release; never opened."""
 _ALLOWED = {".safetensors", ".json", ".txt", ".md", ".onnx"}
 
 
@@ -25,13 +28,35 @@ def release_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def refuse_pickles(folder: Path) -> None:
+def received_files(folder: Path) -> Iterator[Path]:
+    """Files of a release that was downloaded, in the order of `release_files`.
+
+    The Hub's cache is made of links to files: each counts as the file that it leads to. What a
+    download puts beside the release is passed over.
+
+    Raises:
+        ValueError: A link that leads to no file, or something that is neither file nor folder.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.relative_to(folder).parts[0] in OF_A_DOWNLOAD:
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_symlink() or not path.is_dir():
+            raise ValueError(f"{path}: is no file, nor a link to one; download the release again")
+
+
+def refuse_pickles(folder: Path, files: Lister = release_files) -> None:
     """Refuse every file that is no safetensors, ONNX, JSON or text, whatever its name says.
+
+    Args:
+        folder: What is looked at.
+        files: Lists it; `received_files` where it may be a download.
 
     Raises:
         ValueError: Names the first such file.
     """
-    for path in release_files(folder):
+    for path in files(folder):
         if path.name == SUMS_FILE:
             continue
         with path.open("rb") as stream:
@@ -66,10 +91,10 @@ def refuse_non_finite(folder: Path) -> None:
             raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
 
 
-def checksums(folder: Path) -> str:
+def checksums(folder: Path, files: Lister = release_files) -> str:
     """Text of ``SHA256SUMS``, as ``sha256sum --check`` reads it."""
     lines = []
-    for path in release_files(folder):
+    for path in files(folder):
         if path.name != SUMS_FILE or path.parent != folder:
             lines.append(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n")
     return "".join(lines)
@@ -82,8 +107,12 @@ def write_checksums(folder: Path) -> None:
     (folder / SUMS_FILE).write_text(checksums(folder), encoding="utf-8")
 
 
-def verify_checksums(folder: Path) -> None:
-    """Compare a published folder with its sums.
+def verify_checksums(folder: Path, files: Lister = release_files) -> None:
+    """Compare a folder with its sums.
+
+    Args:
+        folder: A published backbone, or a head.
+        files: Lists it; `received_files` where it may be a download.
 
     Raises:
         ValueError: No sums, or the files that are changed, missing or too many.
@@ -91,9 +120,11 @@ def verify_checksums(folder: Path) -> None:
     try:
         lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise ValueError(f"{folder}: no {SUMS_FILE}, so this is no published backbone") from None
+        raise ValueError(
+            f"{folder}: no {SUMS_FILE}, so nothing tells what it should hold"
+        ) from None
     expected = {line[66:]: line[:64] for line in lines}
-    found = {line[66:]: line[:64] for line in checksums(folder).splitlines()}
+    found = {line[66:]: line[:64] for line in checksums(folder, files).splitlines()}
     wrong = [
         _what_is_wrong(name, expected, found)
         for name in sorted(expected.keys() | found.keys())

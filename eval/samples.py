@@ -19,6 +19,10 @@ from eval.representations import readable
 from eval.splits import Split
 from pretrain.models import Backbone
 
+UNIT_KEY = "group"
+"""Under ``metadata``: the video, dialogue, ... that importers keep of a sample even where the
+authors' parts cut it, so that it is no group of a split."""
+
 Reader = Callable[[TripleBatch], Mapping[str, Float32[np.ndarray, "batch _"]]]
 """Makes named features of the rows of a batch."""
 
@@ -120,6 +124,13 @@ def group_of(
     return str(group)
 
 
+def _unit_of(record: Mapping[str, object], sample_id: str) -> str:
+    """What a sample is resampled with where no group is kept whole; alone if none is told."""
+    metadata = record.get("metadata")
+    unit = metadata.get(UNIT_KEY) if isinstance(metadata, Mapping) else None
+    return sample_id if unit is None or unit == "" else str(unit)
+
+
 class _Rows:
     """Collects what is known of each labelled sample, and checks it."""
 
@@ -129,6 +140,7 @@ class _Rows:
         self.ids: list[str] = []
         self.labels: list[float] = []
         self.groups: list[str] = []
+        self.units: list[str] = []
         self.texts: list[str | None] = []
         self.present: list[np.ndarray] = []
         self.num_unlabelled = 0
@@ -162,6 +174,7 @@ class _Rows:
         self.groups.append(
             group_of(record, sample_id, self.card.group_key, f"task {self.card.name}")
         )
+        self.units.append(_unit_of(record, sample_id))
 
     def _value(self, sample_id: str, label: str) -> float:
         """Place of the class, or the number.
@@ -188,7 +201,9 @@ class _Rows:
             return None
         bounds = zip([0, *self.ends], self.ends, strict=False)
         train, validation, test = (np.arange(*bound, dtype=np.int64) for bound in bounds)
-        return Split(train=train, validation=validation, test=test)
+        cut = self.card.group_key is None
+        units = tuple(self.units[row] for row in test) if cut else None
+        return Split(train=train, validation=validation, test=test, test_units=units)
 
     def finish(self) -> TaskSamples:
         """All samples, checked: some are labelled, and no id lies in two groups."""

@@ -28,10 +28,10 @@ class SplitConfig:
     seed: int = 0
     num_seeds: int = 5
     """Where a set's authors fixed the parts: how often a probe is trained, each time on another
-    draw of the training part. At least five, or there is no verdict."""
+    draw of the training part. At least five different draws, or there is no verdict."""
     train_share: float = 0.8
     """Where a set's authors fixed the parts: share of the training groups of each draw, in (0, 1]
-    (1: always all of it)."""
+    (1: always all of it, which gives no verdict)."""
 
     def __post_init__(self) -> None:
         if self.num_splits < 1:
@@ -58,6 +58,9 @@ class Split:
     train: Rows
     validation: Rows
     test: Rows
+    test_units: tuple[str, ...] | None = None
+    """What is resampled of the test part for an interval, row by row, where the authors' parts cut
+    it; None: its groups."""
 
     @property
     def num_rows(self) -> int:
@@ -66,10 +69,15 @@ class Split:
 
     def restricted_to(self, mask: Bool[np.ndarray, "sample"]) -> "Split":
         """The same split without the samples where ``mask`` is false."""
+        units = self.test_units
+        if units is not None:
+            kept = mask[self.test]
+            units = tuple(unit for unit, stays in zip(units, kept, strict=True) if stays)
         return Split(
             train=self.train[mask[self.train]],
             validation=self.validation[mask[self.validation]],
             test=self.test[mask[self.test]],
+            test_units=units,
         )
 
 
@@ -112,7 +120,7 @@ def draws_of_fixed_parts(
     """The authors' parts, with another draw of the training groups for each seed.
 
     Validation and test are the same in all of them. Of each class (a group of mixed labels counts
-    for its commonest one) at least one group stays.
+    for its commonest one) at least one group stays. Few groups give equal draws: `num_draws`.
 
     Raises:
         ValueError: A group lies in two parts, or a part is empty.
@@ -131,6 +139,11 @@ def draws_of_fixed_parts(
                 drawn.extend(rows_of[group])
         made.append(replace(fixed, train=np.sort(np.array(drawn, dtype=np.int64))))
     return tuple(made)
+
+
+def num_draws(splits: Sequence[Split]) -> int:
+    """Different training parts among the splits."""
+    return len({split.train.tobytes() for split in splits})
 
 
 def refuse_leakage(split: Split, groups: Sequence[str]) -> None:

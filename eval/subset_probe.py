@@ -71,7 +71,7 @@ def probe_subsets(
         By representation, and ``late``, whose TF-IDF floor is that of the text alone.
 
     Raises:
-        ValueError: See `eval.linear_probe.probe_split`.
+        ValueError: See `eval.linear_probe.fit_split`.
     """
     results = _fit_all(given, late, workers)
     dims = {part.subset: part.pretrained.shape[1] for part in given}

@@ -2,11 +2,12 @@
 
 Random splits by groups give a t interval over splits, corrected for their overlap. Where a set's
 authors fixed the parts, the splits differ in their training draws alone and share one test part:
-its groups are resampled for the interval, the same ones for what is compared.
+its groups (where the parts cut groups: what it holds of each) are resampled for the interval, the
+same ones for what is compared.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -18,6 +19,7 @@ from eval.metrics import Scores
 from eval.probe_report import ProbeScores, SubsetReport
 from eval.problems import mean_test_share
 from eval.regression import Problem
+from eval.splits import num_draws
 
 Results = Mapping[str, Sequence[SplitResult]]
 """One result for each split: ``pretrained``, ``shuffled``, ``tfidf``, and the random seeds."""
@@ -88,7 +90,8 @@ class _Pool:
         self._problems = row.problems
         self._measure = measure
         self._share = mean_test_share(row.problems)
-        self._resamples = _resamples(row.problems[0]) if measure.fixed else []
+        self._groups = _test_groups(row.problems[0]) if measure.fixed else []
+        self._resamples = _resamples(self._groups) if measure.fixed else []
 
     def scores(self, by_seed: Sequence[Sequence[SplitResult]], draws: Draws) -> ProbeScores:
         """Averaged over backbones, split by split; counts summed over them."""
@@ -99,7 +102,7 @@ class _Pool:
             if all(name in result.scores.values for result in results)
         }
         if (gaps := _calibration(by_seed)) is not None:
-            metrics[CALIBRATION] = summarise(gaps, self._share)
+            metrics[CALIBRATION] = self._without_draws(gaps)
         own = by_seed[0] if len(by_seed) == 1 else []
         return ProbeScores(
             metrics=metrics,
@@ -122,7 +125,8 @@ class _Pool:
             return compare(first, second, self._share)
         differences = [one - other for one, other in zip(first, second, strict=True)]
         gain = sign * (draws[PRETRAINED][metric] - draws["random"][metric])
-        return compare_draws(differences, gain)
+        different = num_draws([problem.split for problem in self._problems])
+        return compare_draws(differences, gain, different, len(self._groups))
 
     def draws(self, by_seed: Sequence[Sequence[SplitResult]]) -> Draws:
         """Mean over backbones and splits on each resample of the test part; NaN without a value.
@@ -137,6 +141,12 @@ class _Pool:
     def _summary(self, values: Sequence[float], draws: Float[np.ndarray, "draw"] | None) -> Summary:
         return summarise(values, self._share) if draws is None else summarise_draws(values, draws)
 
+    def _without_draws(self, values: Sequence[float]) -> Summary:
+        """Of what is not scored on resamples: no interval where the test part is fixed."""
+        found = summarise(values, self._share)
+        fixed = self._measure.fixed
+        return replace(found, interval=None, interval_uncorrected=None) if fixed else found
+
     def _mean_on(
         self, rows: Int64[np.ndarray, "_"], by_seed: Sequence[Sequence[SplitResult]]
     ) -> dict[str, float]:
@@ -150,12 +160,18 @@ class _Pool:
         return {name: float(np.mean(values)) if values else np.nan for name, values in made.items()}
 
 
-def _resamples(problem: Problem) -> list[Int64[np.ndarray, "_"]]:
-    """Places in the test part: its groups drawn with replacement, as often as there are groups."""
+def _test_groups(problem: Problem) -> list[Int64[np.ndarray, "_"]]:
+    """Places of each group in the test part, or of what the authors' parts left of it there."""
+    split = problem.split
+    units = split.test_units or [problem.groups[int(row)] for row in split.test]
     places: dict[str, list[int]] = {}
-    for place, row in enumerate(problem.split.test):
-        places.setdefault(problem.groups[int(row)], []).append(place)
-    groups = [np.array(found, dtype=np.int64) for _, found in sorted(places.items())]
+    for place, unit in enumerate(units):
+        places.setdefault(unit, []).append(place)
+    return [np.array(found, dtype=np.int64) for _, found in sorted(places.items())]
+
+
+def _resamples(groups: Sequence[Int64[np.ndarray, "_"]]) -> list[Int64[np.ndarray, "_"]]:
+    """Groups drawn with replacement, as often as there are groups."""
     generator = np.random.default_rng(0)
     drawn = generator.integers(0, len(groups), (NUM_RESAMPLES, len(groups)))
     return [np.concatenate([groups[number] for number in numbers]) for numbers in drawn]

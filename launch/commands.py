@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +78,7 @@ class ProbeCommand:
     """`sample-topics`, or a task folder made by `triptych task`."""
 
     cluster: Where = "inline"
-    """Here, in the background, or as a Slurm job."""
+    """Here, in the background, or as a Slurm job, whose probe has the usual options."""
 
     slurm: ClusterConfig = field(default_factory=ClusterConfig)
     """What a Slurm job asks for."""
@@ -145,6 +145,8 @@ def _pretrain_inline(config: RunConfig, command: PretrainCommand) -> int:
 def probe_command(arguments: list[str]) -> int:
     """`triptych probe`."""
     command = tyro.cli(ProbeCommand, args=arguments, prog="triptych probe")
+    if command.cluster == "slurm":
+        _refuse_probe_options(command.config)
     checkpoint = open_checkpoint(command.checkpoint)
     if command.cluster == "slurm":
         job = submit_probe(checkpoint, command.task, command.slurm)
@@ -157,6 +159,26 @@ def probe_command(arguments: list[str]) -> int:
     print(format_table(probe(checkpoint, load_task(command.task), command.config)))
     renew_pages_or_warn(checkpoint.run)
     return 0
+
+
+def _refuse_probe_options(config: ProbeConfig) -> None:
+    """A cluster's probes are one array with the usual options, whoever asks for them.
+
+    Raises:
+        ValueError: Other options were given; names them.
+    """
+    usual = ProbeConfig()
+    changed = [
+        "--" + entry.name.replace("_", "-")
+        for entry in fields(ProbeConfig)
+        if getattr(config, entry.name) != getattr(usual, entry.name)
+    ]
+    if changed:
+        raise ValueError(
+            f"triptych probe --cluster slurm: a cluster's probes have the usual options, and "
+            f"{', '.join(changed)} would be lost; drop them, or probe with --cluster inline or "
+            "local, on a node that you hold if need be"
+        )
 
 
 def report_command(arguments: list[str]) -> int:

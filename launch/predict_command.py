@@ -4,12 +4,12 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from data_sharding.durable import writing_durably
-from eval.embed import EmbedConfig, Tally
+from eval.embed import ReadingConfig, Tally
 from eval.head import fit_head
 from eval.linear_probe import LinearProbeConfig
 from eval.open_backbone import open_backbone
@@ -30,6 +30,10 @@ class FitHeadCommand:
 
     out: Path
     """Folder to create: the classifier and its backbone, safetensors and JSON alone."""
+
+    copies: Literal["refuse", "drop"] = "refuse"
+    """Samples whose content lies on two sides of the split: refuse the task, or leave the repeated
+    ones out of training."""
 
     linear: LinearProbeConfig = field(default_factory=LinearProbeConfig)
     """The grid; the regularisation is chosen on validation."""
@@ -52,9 +56,9 @@ class PredictCommand:
     """What `triptych fit-head` wrote."""
 
     out: Path | None = None
-    """File to write; if not given, lines are printed."""
+    """File to write; if not given, lines are printed as they come."""
 
-    config: Annotated[EmbedConfig, tyro.conf.arg(name="")] = field(default_factory=EmbedConfig)
+    config: Annotated[ReadingConfig, tyro.conf.arg(name="")] = field(default_factory=ReadingConfig)
 
 
 def fit_head_command(arguments: list[str]) -> int:
@@ -62,7 +66,8 @@ def fit_head_command(arguments: list[str]) -> int:
     command = tyro.cli(FitHeadCommand, args=arguments, prog="triptych fit-head")
     folder = open_backbone(command.backbone).folder
     refuse_changed(folder)
-    tested = fit_head(folder, load_task(command.task), command.out, command.linear)
+    task = load_task(command.task)
+    tested = fit_head(folder, task, command.out, command.linear, command.copies)
     print(f"{command.out}: macro-F1 {100 * tested:.1f} % on the test part of one split")
     return 0
 

@@ -101,13 +101,14 @@ def describe_task(task: Task) -> str:
     for shards in task.parts:
         for shard in shards.shards:
             samples[shard.split] += shard.samples
+    no_groups = "cut by the authors' parts" if card.fixed_parts else "each sample is its own"
     facts = {
         "task": card.name,
         "label": f"{card.label_key}: {labels}",
         "metric": card.metric,
         "samples": ", ".join(f"{count} {split}" for split, count in samples.items()),
         "modalities": ", ".join(f"{name} {n}" for name, n in _present(task).items()),
-        "groups": card.group_key or "each sample is its own",
+        "groups": card.group_key or no_groups,
         "split": card.split_rule,
         "licence": card.licence,
         "source": card.source,

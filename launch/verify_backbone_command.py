@@ -13,7 +13,8 @@ class VerifyBackboneCommand:
     """Check a published backbone, or one encoder's folder of it.
 
     Every file against its sha256, no pickle among them, and the features of a fixed input against
-    those of the day of publication. Exit code 2 names what is wrong.
+    those of the day of publication. It may be a download from the Hub: what the Hub, git or `hf
+    download` put beside it is passed over. Exit code 2 names what is wrong.
     """
 
     folder: tyro.conf.Positional[Path]

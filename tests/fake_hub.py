@@ -1,4 +1,4 @@
-"""A web server that speaks as much of the Hugging Face Hub's protocol as a commit needs.
+"""A web server that speaks enough of the Hugging Face Hub's protocol for a commit and a download.
 
 Written after huggingface_hub's own client (`hf_api.py`, `_commit_api.py`, `lfs.py`): preupload,
 Git LFS batch and upload, NDJSON commit with `parentCommit`.
@@ -67,14 +67,19 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(401, {"error": "Invalid credentials"})
         if path == "/api/whoami-v2":
             return self._answer(200, {"type": "user", "name": "ann", "auth": {}})
-        if path == f"/api/models/{REPO}/revision/main":
+        if path in (f"/api/models/{REPO}", f"/api/models/{REPO}/revision/main"):
             names = [{"rfilename": name} for name in sorted(self.server.files)]
             answer = {"id": REPO, "modelId": REPO, "sha": self.server.commits[-1]}
             return self._answer(200, answer | {"siblings": names, "tags": [], "private": False})
-        name = path.removeprefix(f"/{REPO}/resolve/main/")
-        if name in self.server.files:
-            return self._send(200, self.server.files[name], "application/octet-stream")
+        if path == f"/api/models/{REPO}/tree/{self.server.commits[-1]}":
+            return self._answer(200, [entry(*file) for file in sorted(self.server.files.items())])
+        revision, _, name = path.removeprefix(f"/{REPO}/resolve/").partition("/")
+        if revision in ("main", self.server.commits[-1]) and name in self.server.files:
+            return self._file(self.server.files[name])
         return self._answer(404, {"error": "not found"}, "RepoNotFound")
+
+    def do_HEAD(self):
+        self.do_GET()
 
     def do_POST(self):
         path = self.path.partition("?")[0]
@@ -126,6 +131,16 @@ class Handler(BaseHTTPRequestHandler):
             return b"".join(parts)
         return self.rfile.read(length)
 
+    def _file(self, content):
+        """A file, or what a download asks of it first."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", self.server.commits[-1])
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
     def _answer(self, status, content, error_code=None):
         self._send(status, json.dumps(content).encode(), "application/json", error_code)
 
@@ -137,6 +152,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", error_code)
         self.end_headers()
         self.wfile.write(content)
+
+
+def entry(name, content):
+    """A file as a listing of the repository tells it."""
+    oid = hashlib.sha1(content).hexdigest()
+    return {"type": "file", "path": name, "size": len(content), "oid": oid}
 
 
 def mode(file):

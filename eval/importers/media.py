@@ -4,6 +4,7 @@ Names that a label file holds are looked up here and never used as paths.
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections import defaultdict
@@ -18,6 +19,13 @@ IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 VIDEO = (".mp4", ".avi", ".mkv", ".webm", ".flv")
 
 FFMPEG_SECONDS = 600.0
+SOUND = ("-vn", "-ac", "1", "-ar", "16000")
+PICTURE = ("-vf", "thumbnail", "-frames:v", "1")
+
+NO_TRACK = "does not contain any stream"
+"""What ffmpeg says, and fails, where the video has no sound or no picture."""
+
+FAILED = "pictures or sound that ffmpeg failed to take out"
 
 EXTRACTION_ADVICE = (
     "there is no ffmpeg to take picture and sound out; install it, or lay both beside each video: "
@@ -99,10 +107,11 @@ class VideoReader:
         """Whether there is an ffmpeg."""
         return self._program is not None
 
-    def take_out(self, found: Found) -> Found:
+    def take_out(self, found: Found, account: Account) -> Found:
         """The clip with what it lacks taken out of its video; sound as mono at 16 kHz.
 
-        A track that the video does not have stays missing.
+        A track that the video does not have stays missing; so does what ffmpeg fails on, which is
+        counted with the first of its reasons.
 
         Raises:
             ValueError: ffmpeg did not end in time.
@@ -113,21 +122,39 @@ class VideoReader:
         image, audio = found.image, found.audio
         if audio is None:
             wanted = self._scratch / f"sound-{self._count:08d}.wav"
-            audio = self._run(found.video, ["-vn", "-ac", "1", "-ar", "16000"], wanted)
+            audio = self._run(found.video, SOUND, wanted, account)
         if image is None:
             wanted = self._scratch / f"picture-{self._count:08d}.jpg"
-            image = self._run(found.video, ["-vf", "thumbnail", "-frames:v", "1"], wanted)
+            image = self._run(found.video, PICTURE, wanted, account)
         return Found(image=image, audio=audio, video=found.video)
 
-    def _run(self, video: Path, options: list[str], wanted: Path) -> Path | None:
+    def _run(
+        self, video: Path, options: tuple[str, ...], wanted: Path, account: Account
+    ) -> Path | None:
         self._scratch.mkdir(parents=True, exist_ok=True)
         command = [str(self._program), "-nostdin", "-loglevel", "error", "-y"]
         command += ["-i", str(video.absolute()), *options, str(wanted)]
         try:
-            subprocess.run(command, capture_output=True, timeout=FFMPEG_SECONDS, check=False)
+            ended = subprocess.run(
+                command, capture_output=True, timeout=FFMPEG_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
             raise ValueError(f"{video}: ffmpeg took over {FFMPEG_SECONDS:.0f} s") from None
-        return wanted if wanted.is_file() and wanted.stat().st_size else None
+        if ended.returncode == 0 and wanted.is_file() and wanted.stat().st_size:
+            return wanted
+        wanted.unlink(missing_ok=True)  # what a broken video gave before ffmpeg gave up
+        told = ended.stderr.decode("utf-8", "replace")
+        if NO_TRACK not in told:
+            account.count(FAILED, f"{video.name}: {_reason(told, ended.returncode, video, wanted)}")
+        return None
+
+
+def _reason(told: str, returncode: int, video: Path, wanted: Path) -> str:
+    """The first line of ffmpeg without this machine's paths and addresses: cards travel."""
+    line = next((line.strip() for line in told.splitlines() if line.strip()), "")
+    for path in (video.absolute(), wanted):
+        line = line.replace(str(path), path.name)
+    return re.sub(r" @ 0x[0-9a-f]+", "", line) or f"no word, exit status {returncode}"
 
 
 def with_media(
@@ -146,7 +173,7 @@ def with_media(
     if found.video is not None and None in (found.image, found.audio):
         if not reader.available:
             raise ValueError(f"{found.video}: {EXTRACTION_ADVICE}")
-        found = reader.take_out(found)
+        found = reader.take_out(found, account)
     account.counts["rows without a picture"] += found.image is None
     account.counts["rows without sound"] += found.audio is None
     return replace(row, image=found.image, audio=found.audio)

@@ -25,16 +25,19 @@ class DecidedParts:
     notes: tuple[str, ...]
 
 
-def decide_parts(rows: Sequence[LabelledRow], parts: Parts, group: str) -> DecidedParts:
+def decide_parts(
+    rows: Sequence[LabelledRow], parts: Parts, group: str, advice: str = "--parts groups"
+) -> DecidedParts:
     """Keep the authors' parts, or drop them for splits by groups.
 
-    Where the authors' parts cut groups, samples count as groups of their own, which the notes and
-    the rule say: scores there are higher than on unseen groups.
+    Where the authors' parts cut groups, no split keeps them whole, which the notes and the rule
+    say: scores there are higher than on unseen groups. Intervals resample them all the same.
 
     Args:
         rows: With their groups, and the authors' parts.
         parts: Who decides.
         group: What a group is, in a word.
+        advice: What makes splits by groups, as a subject: "... splits what is here by speaker".
 
     Raises:
         ValueError: The authors' parts are asked for, and one of them has no row.
@@ -50,8 +53,8 @@ def decide_parts(rows: Sequence[LabelledRow], parts: Parts, group: str) -> Decid
     empty = [part for part in PARTS if not any(row.split == part for row in rows)]
     if empty:
         raise ValueError(
-            f"no row is in the authors' {' and '.join(empty)} part; --parts groups splits what is "
-            f"here by {group}"
+            f"no row is in the authors' {' and '.join(empty)} part; {advice} splits what is here "
+            f"by {group}"
         )
     parts_of: dict[str | None, set[str]] = defaultdict(set)
     for row in rows:
@@ -66,5 +69,5 @@ def decide_parts(rows: Sequence[LabelledRow], parts: Parts, group: str) -> Decid
         fixed=True,
         group_key=None,
         rule=f"the authors' training, validation and test parts, which cut {group}s",
-        notes=(f"{told}, so scores are higher than on unseen {group}s; --parts groups keeps them",),
+        notes=(f"{told}, so scores are higher than on unseen {group}s; {advice} keeps them whole",),
     )

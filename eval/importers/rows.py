@@ -49,6 +49,13 @@ class Account:
     counts: Counter[str] = field(default_factory=Counter)
     published: Mapping[str, int] = field(default_factory=dict)
     """Rows of the whole set as published, by part or by class; empty: not known."""
+    first: dict[str, str] = field(default_factory=dict)
+    """By what is counted: the first case of it, in words; not every count has one."""
+
+    def count(self, what: str, case: str) -> None:
+        """Count one more, and keep the first case."""
+        self.counts[what] += 1
+        self.first.setdefault(what, case)
 
     def notes(self, found: Mapping[str, int]) -> tuple[str, ...]:
         """Sentences for the card: what is there beside what was published, then the counts."""
@@ -68,7 +75,11 @@ class Account:
                 if found.get(name, 0) != count
             ]
         seen = sorted((what, count) for what, count in self.counts.items() if count)
-        return (*lines, *(f"{what}: {count}" for what, count in seen))
+        told = (f"{what}: {count}{self._case(what)}" for what, count in seen)
+        return (*lines, *told)
+
+    def _case(self, what: str) -> str:
+        return f" (the first: {self.first[what]})" if what in self.first else ""
 
 
 def build_task(

@@ -96,7 +96,8 @@ def import_table(table: Path, out: Path, config: TableConfig) -> Task:
         notes.append("groups: rows that share a picture, a recording or their words")
     if config.parts is not None:
         rows = _with_validation(rows, notes)
-    decided = decide_parts(rows, "authors" if config.parts else "groups", config.group or "group")
+    who = "authors" if config.parts else "groups"
+    decided = decide_parts(rows, who, config.group or "group", "leaving --parts out")
     found = Counter(row.labels[config.label] for row in rows)
     card = _card(table, config, sorted(found), decided.rule, decided.group_key)
     card = replace(card, fixed_parts=PARTS if decided.fixed else None)
@@ -110,12 +111,13 @@ def _rows(table: Path, config: TableConfig, account: Account) -> Iterator[Labell
         where = f"{table}, row {number}"
         label = _cell(cells, config.label)
         if label is None:
-            if config.label not in seen_columns and LABEL_PREFIX + config.label not in seen_columns:
-                there = ", ".join(sorted(seen_columns))
-                raise ValueError(f"{table} has no column {config.label!r}; it has {there}")
             account.counts["dropped: no label"] += 1
             continue
         yield _row(cells, number, _checked(label, config, where), (table, config, account))
+    # Rows of JSONL need not have all columns: only the last one tells that none has this.
+    if seen_columns and not seen_columns & {config.label, LABEL_PREFIX + config.label}:
+        there = ", ".join(sorted(filter(None, seen_columns)))  # what a CSV row has too many is None
+        raise ValueError(f"{table} has no column {config.label!r}; it has {there}")
 
 
 def _row(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float32
+from PIL import Image
 from torch import Tensor
 
 from data_sharding.schema import MODALITIES
@@ -89,13 +90,16 @@ class Embedder:
 
         Raises:
             InputError: An input cannot be read.
-            ValueError: No inputs, different numbers of them, or a sample without any.
+            ValueError: No inputs, different numbers of them, a sample without any, or one sample
+                where a list is needed.
         """
         given = {
             name: values
             for name, values in zip(MODALITIES, (text, image, audio), strict=True)
             if values is not None
         }
+        for name, values in given.items():
+            refuse_one_sample(name, values)
         size = _num_samples(given)
         pieces = []
         for start in range(0, size, self.batch_size):
@@ -167,6 +171,17 @@ class Embedder:
             tokens=torch.zeros(rows, 1, token_dim, device=device),
             token_mask=torch.zeros(rows, 1, dtype=torch.bool, device=device),
         )
+
+
+def refuse_one_sample(name: str, values: object) -> None:
+    """Refuse what is one sample itself: a text's letters are no texts.
+
+    Raises:
+        ValueError: A text, a path, bytes, a picture, or a waveform with its rate.
+    """
+    pair = isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], int)
+    if pair or isinstance(values, str | bytes | bytearray | Path | Image.Image):
+        raise ValueError(f"{name}: one {type(values).__name__} is one sample; give a list of them")
 
 
 def _given(read: Callable[..., Tensor], value: object, *others: object) -> Tensor | None:

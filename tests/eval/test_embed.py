@@ -15,8 +15,10 @@ from PIL import Image
 
 from data_sharding.sources import SourceConfig
 from eval.embed import EmbedConfig, embed
+from eval.embed_inputs import Sample
+from eval.embed_output import write_npy
 from launch.commands import COMMANDS
-from pretrain.models import Embedder
+from pretrain.models import Embedder, Embeddings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "embed.py"
 NAMES = ("text", "image", "audio", "fused")
@@ -119,6 +121,26 @@ def test_an_array_has_no_place_for_a_missing_modality(release, media, tmp_path):
     with pytest.raises(ValueError, match="rain has no image"):
         embed([str(media / "things")], release, tmp_path / "e.npy", config)
     assert [path.name for path in tmp_path.iterdir()] == ["media"]
+
+
+def test_an_array_that_cannot_be_made_leaves_the_one_before_and_its_ids(tmp_path):
+    def batch(name, dim):
+        fused, nothing = torch.ones(1, dim), torch.zeros(1, 0)
+        made = Embeddings(
+            text=nothing, image=nothing, audio=nothing, fused=fused,
+            present=torch.ones(1, 3, dtype=torch.bool),
+        )  # fmt: skip
+        return [Sample(id=name, source="here", text="a frog")], made
+
+    out = tmp_path / "e.npy"
+    write_npy([batch("a", 4)], "fused", out)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="dimension"):
+        write_npy([batch("b", 4), batch("c", 5)], "fused", out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write_npy([batch("b", 4), batch("c", 4)], "fused", out)
+    assert json.loads((tmp_path / "e.npy.ids.json").read_text()) == ["b", "c"]
+    assert np.load(out).shape == (2, 4)
 
 
 def test_what_cannot_be_written_or_read_is_told_before_any_work(release, media, tmp_path):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.manifest import ShardSet
 from eval.contamination import find_contamination
 from eval.contents import copies_across, marks_of_samples, refuse_copies, without_copies
@@ -18,7 +19,7 @@ from eval.samples import read_samples
 from eval.splits import Split, SplitConfig
 from eval.tasks import Task
 from pretrain.models import Backbone
-from tiny_corpus import write_image
+from tiny_corpus import write_image, write_rows
 from tiny_tasks import write_intensities
 
 TEXT = ProbeConfig(
@@ -65,6 +66,19 @@ def test_copies_within_one_part_do_no_harm(pictures):
     refuse_copies([split], marks_of_samples(task.parts, samples), samples)
 
 
+def test_clips_of_a_cut_video_are_no_group_but_are_resampled_together(checkpoint, tmp_path):
+    task = write_intensities(tmp_path, more=({
+        "id": "cut", "text": "a plain thing of video four it was", "joy": 0, "part": "train",
+        "video": "v4",
+    },))  # fmt: skip
+    assert task.card.group_key is None
+    samples, _ = read_samples(Backbone.load(checkpoint.backbone), task, 64, {})
+    assert samples.fixed.test_units == ("v4",) * 7 + ("v9",) * 7
+    assert samples.groups == samples.ids
+    report = probe(checkpoint, task, TEXT)
+    assert "resampled metadata.group, which the parts may cut" in report.protocol["interval"]
+
+
 def test_copies_may_be_left_out_of_the_earlier_part(pictures):
     task, samples = pictures
     (made,), lost = without_copies([SPLIT], marks_of_samples(task.parts, samples), samples)
@@ -104,6 +118,22 @@ def test_test_samples_that_pretraining_has_seen_are_counted_and_named(checkpoint
     assert found["seen_by_modality"]["image"] > 0
     assert set(found["some_seen"]) <= set(samples.ids)
     assert str(sample_shards) not in str(found)
+
+
+def test_content_that_pretraining_has_as_an_alternative_is_seen(checkpoint, pictures, tmp_path):
+    task, samples = pictures
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name, number in (("own", 90), ("other", 3)):  # picture 3 is that of row 3
+        write_image(folder / f"{name}.png", number)
+    words = ["quite another sentence than all others", "the very same words once more"]
+    row = {"id": "many", "text": words, "image": ["own.png", "other.png"]}
+    write_rows(folder, [row])
+    shard_corpus(folder, tmp_path / "shards", ShardingConfig())
+    config = {"data": {"shards": str(tmp_path / "shards"), "split": "train"}}
+    found = find_contamination(with_config(checkpoint, tmp_path / "run", config), task, samples)
+    assert found["seen_by_modality"] == {"text": 2, "image": 1, "audio": 0}
+    assert found["some_seen"] == ["r1", "r3", "r7"]
 
 
 def with_config(checkpoint, run, config):

@@ -136,6 +136,39 @@ def test_what_a_video_lacks_is_taken_out_by_ffmpeg(tmp_path):
     assert "rows without sound: 5" in task.card.notes
 
 
+FFMPEG = """#!{python}
+import sys
+out = sys.argv[-1]
+if out.endswith(".jpg"):
+    print("[out#0/image2 @ 0x5f] Output file does not contain any stream", file=sys.stderr)
+else:
+    open(out, "wb").write(b"RIFF, and no more")
+    print("[mov @ 0x55c0ffee] " + sys.argv[sys.argv.index("-i") + 1] + ": moov atom not found",
+          "second line", sep="\\n", file=sys.stderr)
+sys.exit(1)
+"""
+
+
+def test_what_ffmpeg_fails_on_is_not_taken_and_its_first_word_is_in_the_card(tmp_path):
+    folder = write_video_set(tmp_path / "SIMS", media=False)
+    for number in (1, 2):
+        clip = folder / "Raw" / "video_0000" / f"{number:04d}.mp4"
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        clip.write_bytes(b"video")
+    fake = tmp_path / "ffmpeg"
+    fake.write_text(FFMPEG.format(python=sys.executable))
+    fake.chmod(0o755)
+    reader = VideoReader(tmp_path / "scratch", program=str(fake))
+    task = import_video_set("ch-sims", folder, tmp_path / "task", "authors", reader=reader)
+    assert task.shards.present == {"text": 6}
+    assert not list((tmp_path / "scratch").iterdir())
+    (told,) = (note for note in task.card.notes if "ffmpeg failed" in note)
+    assert told == (
+        "pictures or sound that ffmpeg failed to take out: 2 (the first: 0001.mp4: [mov] 0001.mp4: "
+        "moov atom not found)"
+    )
+
+
 def test_a_table_without_the_sets_columns_names_them(tmp_path):
     write_table(tmp_path / "MOSI" / "label.csv", ("video_id", "words"), [("a", "b")])
     with pytest.raises(ValueError, match=r"lacks the columns clip_id, text, label, mode"):

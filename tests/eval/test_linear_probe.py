@@ -7,8 +7,9 @@ from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from eval.fits import FitJob, fit_all_splits
 from eval.floors import constant_split, shuffled_labels, tfidf_split
-from eval.linear_probe import LinearProbeConfig, SplitProblem, fit_probe, probe_split
+from eval.linear_probe import LinearProbeConfig, SplitProblem, fit_probe
 from eval.splits import Split, SplitConfig, group_splits
 
 
@@ -38,6 +39,13 @@ def problem(labels, config=None, seed=0):
     )
 
 
+def probed(features, given, learned=None):
+    taught = None if learned is None else [learned]
+    job = FitJob(features=features.astype(np.float32), problems=[given], learned=taught)
+    (fit,) = fit_all_splits(job)
+    return fit
+
+
 @pytest.mark.parametrize("num_classes", [2, 3])
 @pytest.mark.parametrize("dim", [8, 60, 300])  # Newton, L-BFGS, L-BFGS in the span of the rows
 def test_the_probe_equals_plain_scikit_learn(num_classes, dim):
@@ -49,7 +57,7 @@ def test_the_probe_equals_plain_scikit_learn(num_classes, dim):
         scaler.transform(features[train]), labels[train]
     )
     expected = plain.predict(scaler.transform(features[test]))
-    found = probe_split(features, given).scores.macro_f1
+    found = probed(features, given).scores.macro_f1
     assert found == pytest.approx(f1_score(labels[test], expected, average="macro"))
 
 
@@ -83,7 +91,7 @@ def test_the_scaler_has_seen_the_training_part_alone():
 def test_validation_chooses_the_regularisation():
     features, labels = clouds(distance=0.3, dim=60)
     given = problem(labels)
-    chosen = probe_split(features, given).inverse_regularisation
+    chosen = probed(features, given).inverse_regularisation
     train, known = given.split.train, given.split.validation
     scaler = StandardScaler().fit(features[train])
     marks = {}
@@ -100,14 +108,14 @@ def test_a_split_with_a_group_on_both_sides_is_refused():
     given = problem(labels)
     leaking = dataclasses.replace(given, groups=["one"] * len(labels))
     with pytest.raises(ValueError, match="more than one part"):
-        probe_split(features, leaking)
+        probed(features, leaking)
 
 
 def test_a_class_without_training_rows_is_refused():
     features, labels = clouds()
     given = dataclasses.replace(problem(labels), num_classes=4)
     with pytest.raises(ValueError, match="no training row has the class 3"):
-        probe_split(features, given)
+        probed(features, given)
 
 
 def test_an_empty_part_is_refused():
@@ -116,19 +124,19 @@ def test_an_empty_part_is_refused():
     empty = np.array([], dtype=np.int64)
     split = Split(train=given.split.train, validation=given.split.validation, test=empty)
     with pytest.raises(ValueError, match="test part of a split is empty"):
-        probe_split(features, dataclasses.replace(given, split=split))
+        probed(features, dataclasses.replace(given, split=split))
 
 
 def test_fits_that_reach_the_bound_of_iterations_are_counted():
     features, labels = clouds(distance=0.2)
     config = LinearProbeConfig(inverse_regularisation=(1.0, 10.0), max_iterations=1)
-    assert probe_split(features, problem(labels, config)).num_unconverged == 2
+    assert probed(features, problem(labels, config)).num_unconverged == 2
 
 
 def test_a_constant_feature_does_no_harm():
     features, labels = clouds()
     features[:, 3] = 7.0
-    assert probe_split(features, problem(labels)).scores.macro_f1 > 0.9
+    assert probed(features, problem(labels)).scores.macro_f1 > 0.9
 
 
 def test_the_majority_floor_is_the_share_of_the_commonest_class():
@@ -142,9 +150,9 @@ def test_the_majority_floor_is_the_share_of_the_commonest_class():
 def test_shuffled_labels_fall_to_chance_where_true_ones_do_not():
     features, labels = clouds(num_samples=600)
     given = problem(labels)
-    assert probe_split(features, given).scores.accuracy > 0.95
+    assert probed(features, given).scores.accuracy > 0.95
     learned = shuffled_labels(given, seed=0)
-    assert probe_split(features, given, learned).scores.accuracy < 0.5
+    assert probed(features, given, learned).scores.accuracy < 0.5
 
 
 def test_the_text_floor_reads_words_of_the_training_part_alone():

@@ -9,10 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.embed import EmbedConfig, Tally, embed
+from eval.embed import EmbedConfig, ReadingConfig, Tally, embed
+from eval.features import extract_features
 from eval.head import fit_head, load_head
+from eval.importers import TableConfig, import_table
 from eval.linear_probe import LinearProbeConfig
 from eval.predict import ATTENTION, CHANGE, predict
+from eval.release_checks import write_checksums
 from launch.commands import COMMANDS
 from pretrain.models import Backbone, Embedder
 from tiny_tasks import CLASSES
@@ -41,7 +44,7 @@ def pairs(tmp_path):
 
 
 def labelled(pairs, head, **options):
-    return list(predict([str(pairs)], head, EmbedConfig(**options), Tally()))
+    return list(predict([str(pairs)], head, ReadingConfig(**options), Tally()))
 
 
 def test_probabilities_are_those_of_the_classifier_on_the_fused_embedding(
@@ -87,13 +90,62 @@ def test_weights_of_other_fusions_are_what_leaving_the_modality_out_changes(
 def test_a_head_beside_another_backbone_is_refused(head, tmp_path):
     out = shutil.copytree(head, tmp_path / "head")
     Backbone.random_like(head / "backbone", 5).save(out / "backbone")
+    with pytest.raises(ValueError, match=r"backbone/model\.safetensors differs"):
+        load_head(out)
+    write_checksums(out)
     with pytest.raises(ValueError, match="is not the backbone that the head was fitted to"):
         load_head(out)
+
+
+@pytest.mark.parametrize(
+    "name", ["head.safetensors", "head.json", "backbone/stats.json", "backbone/tokenizer.json"]
+)
+def test_a_head_whose_files_were_changed_is_refused_by_the_files_name(head, tmp_path, name):
+    out = shutil.copytree(head, tmp_path / "head")
+    load_head(out)
+    (out / name).write_bytes((out / name).read_bytes() + b" ")
+    with pytest.raises(ValueError, match=f"{name} differs"):
+        load_head(out)
+
+
+def write_moods(folder, same_words=()):
+    """Sentences in the parts of some authors; the rows of `same_words` have equal ones."""
+    lines = ["id,text,mood,place,part"]
+    for number in range(18):
+        part = ("train", "train", "train", "valid", "test")[number % 5]
+        day = same_words[0] if number in same_words else number
+        text = f"somebody said this on day number {day}"
+        lines.append(f"r{number},{text},{'good' if number % 2 else 'bad'},p{number},{part}")
+    (folder / "table.csv").write_text("\n".join(lines))
+    config = TableConfig(label="mood", group="place", name="moods", parts="part")
+    return import_table(folder / "table.csv", folder / "task", config)
+
+
+def test_where_authors_fixed_the_parts_the_whole_training_part_is_fitted(release, tmp_path):
+    task = write_moods(tmp_path)
+    fit_head(release, task, tmp_path / "head", GRID)
+    samples, features = extract_features({"a": Backbone.load(release)}, task, names=("fused",))
+    assert samples.fixed is not None
+    trained = features["a"].by_subset["fused"][samples.fixed.train]
+    np.testing.assert_allclose(load_head(tmp_path / "head").mean, trained.mean(0), rtol=1e-4)
+    assert json.loads((tmp_path / "head" / "head.json").read_text())["split"] == (
+        "the authors' parts"
+    )
+
+
+def test_a_task_with_copies_makes_no_head_unless_they_are_dropped(release, tmp_path):
+    task = write_moods(tmp_path, same_words=(3, 4))
+    with pytest.raises(ValueError, match=r"text of 'r3' \(validation\) and 'r4' \(test\)"):
+        fit_head(release, task, tmp_path / "head", GRID)
+    assert not (tmp_path / "head").exists()
+    fit_head(release, task, tmp_path / "head", GRID, copies="drop")
+    load_head(tmp_path / "head")
 
 
 def test_what_is_no_head_is_refused(head, tmp_path):
     out = shutil.copytree(head, tmp_path / "head")
     (out / "head.safetensors").write_bytes(b"short")
+    write_checksums(out)
     with pytest.raises(ValueError, match="no whole head"):
         load_head(out)
     record = json.loads((out / "head.json").read_text())
@@ -115,6 +167,13 @@ def test_the_commands_fit_a_head_and_label_a_folder(release, few_topics, pairs, 
     with pytest.raises(ValueError, match=r"d: .*--skip-broken"):
         COMMANDS["predict"]([str(pairs), "--head", str(out), "--out", str(tmp_path / "l.jsonl")])
     assert not (tmp_path / "l.jsonl").exists()
+    capsys.readouterr()
+    with pytest.raises(ValueError, match=r"d: ") as told:
+        COMMANDS["predict"]([str(pairs), "--head", str(out), "--batch-size", "1"])
+    assert len(capsys.readouterr().out.splitlines()) == 3  # so nobody may say that none was written
+    assert "written" not in str(told.value)
+    with pytest.raises(SystemExit):
+        COMMANDS["predict"]([str(pairs), "--head", str(out), "--representation", "text"])
     words = [str(pairs), "--head", str(out), "--skip-broken"]
     assert COMMANDS["predict"](words) == 0
     said = capsys.readouterr()

@@ -203,7 +203,36 @@ def test_a_checkpoint_of_a_collapsed_run_is_refused_unless_asked_for(checkpoint,
         publish(own, tmp_path / "out", APACHE)
     assert os.listdir(tmp_path) == ["run"]
     publish(own, tmp_path / "out", dataclasses.replace(UNPROBED, allow_unfit=True))
-    assert (tmp_path / "out" / SUMS_FILE).is_file()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "**The run had collapsed when this checkpoint was written**" in card
+    assert "\naudio is one point.\n" in card
+
+
+def test_a_report_under_another_tasks_name_is_refused(checkpoint, make_report, tmp_path):
+    own = copied(checkpoint, tmp_path)
+    report = make_report(step=own.step, digest=own.digest, task_name="../../outside")
+    write_json(own.run / "probes" / own.folder.name / "clouds.json", report.to_json())
+    with pytest.raises(ValueError, match=r"clouds\.json: is a report on task '\.\./\.\./outside'"):
+        publish(own, tmp_path / "out", APACHE)
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_release_comes_back_where_its_successor_cannot_take_its_place(
+    published, checkpoint, tmp_path, monkeypatch
+):
+    out = shutil.copytree(published, tmp_path / "out")
+    own, before, rename = copied(checkpoint, tmp_path), tree(out), os.rename
+
+    def full_disk(source, target):
+        if source.name == "new":
+            raise OSError("no space")
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        publish(own, out, dataclasses.replace(UNPROBED, overwrite=True))
+    assert tree(out) == before
+    assert sorted(os.listdir(tmp_path)) == ["out", "run"]
 
 
 def test_a_pickle_in_the_backbone_is_refused(checkpoint, tmp_path):

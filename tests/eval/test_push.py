@@ -3,9 +3,11 @@
 import shutil
 import socket
 import types
+from pathlib import Path
 
 import huggingface_hub.constants
 import huggingface_hub.utils._http
+import numpy as np
 import pytest
 from huggingface_hub import HfApi
 
@@ -76,6 +78,40 @@ def test_a_release_goes_in_one_commit_and_a_second_push_does_nothing(release, hu
     ]
     push(release, plan, "again", api)
     assert len(hub.commits) == 2
+
+
+def test_what_was_pushed_can_be_downloaded_verified_and_used(release, hub, api, tmp_path, capsys):
+    pushed(release, api)
+    out = tmp_path / "down"
+    huggingface_hub.snapshot_download(REPO, local_dir=out, endpoint=hub.url, token=TOKEN)
+    assert {".gitattributes", ".cache", SUMS_FILE} <= {path.name for path in out.iterdir()}
+    cache = tmp_path / "cache"
+    linked = huggingface_hub.snapshot_download(REPO, cache_dir=cache, endpoint=hub.url, token=TOKEN)
+    assert (Path(linked) / SUMS_FILE).is_symlink()
+    (tmp_path / "a.txt").write_text("a frog")
+    for backbone in (str(out), linked):
+        assert COMMANDS["verify-backbone"]([backbone]) == 0
+        assert "features as published" in capsys.readouterr().out
+        table = tmp_path / "e.npy"
+        words = [str(tmp_path / "a.txt"), "--backbone", backbone, "--out", str(table)]
+        assert COMMANDS["embed"]([*words, "--overwrite"]) == 0
+        assert np.isfinite(np.load(table)).all()
+
+
+def test_a_file_that_is_gone_from_the_repository_is_pushed_again(release, hub, api):
+    pushed(release, api)
+    del hub.files["model.safetensors"]
+    pushed(release, api)
+    assert published(hub) == contents(release)
+
+
+def test_overwrite_pushes_even_what_seems_to_be_there(release, hub, api):
+    pushed(release, api)
+    hub.files["stats.json"] = b"{}"  # edited on the Hub's own page: its sums stay as they were
+    pushed(release, api)
+    assert hub.files["stats.json"] == b"{}"
+    pushed(release, api, overwrite=True)
+    assert published(hub) == contents(release)
 
 
 def test_the_plan_lists_what_would_go_and_sends_nothing(release, hub, api):

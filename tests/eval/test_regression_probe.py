@@ -1,4 +1,4 @@
-"""Probes of tasks whose label is a number, and of parts that a set's authors fixed."""
+"""Probes of tasks whose label is a number."""
 
 import dataclasses
 import json
@@ -17,9 +17,7 @@ from eval.probe_report import format_table, report_from_json
 from eval.records import to_json_text
 from eval.regression import RegressionProblem, RidgeConfig, fit_ridge, ridge_path
 from eval.report import write_report
-from eval.splits import Split, SplitConfig, draws_of_fixed_parts, group_splits
-from eval.subset_probe import SubsetInput, probe_subsets
-from eval.subset_report import Measure
+from eval.splits import SplitConfig, group_splits
 from tiny_tasks import write_intensities
 
 QUICK = ProbeConfig(
@@ -125,86 +123,6 @@ def test_numbers_of_several_modalities_are_averaged():
     )
     chosen = fuse_late_weighted(ballots, given)
     assert chosen.weights["b"] > chosen.weights["a"]  # the wider columns tell more
-
-
-def fixed_parts(num_groups=30):
-    groups = [f"g{row // 2}" for row in range(2 * num_groups)]
-    rows = np.arange(2 * num_groups)
-    return Split(train=rows[:40], validation=rows[40:50], test=rows[50:]), groups
-
-
-def test_draws_of_fixed_parts_differ_in_training_alone_and_keep_groups_whole():
-    split, groups = fixed_parts()
-    labels = (np.arange(60) // 2 % 3).astype(np.int64)
-    draws = draws_of_fixed_parts(split, labels, groups, SplitConfig())
-    assert len(draws) == 5
-    assert len({tuple(draw.train) for draw in draws}) == 5
-    for draw in draws:
-        np.testing.assert_array_equal(draw.test, split.test)
-        np.testing.assert_array_equal(draw.validation, split.validation)
-        assert set(draw.train) <= set(split.train)
-        assert set(labels[draw.train]) == {0, 1, 2}
-        drawn = {groups[row] for row in draw.train}
-        assert all(row in draw.train for row in split.train if groups[row] in drawn)
-    whole = draws_of_fixed_parts(split, labels, groups, SplitConfig(train_share=1.0))
-    assert all(np.array_equal(draw.train, split.train) for draw in whole)
-
-
-def test_fixed_parts_that_cut_a_group_are_refused():
-    split, groups = fixed_parts()
-    groups[55] = groups[0]
-    with pytest.raises(ValueError, match=r"1 groups lie in more than one part.*'g0'"):
-        draws_of_fixed_parts(split, np.arange(60) % 2, groups, SplitConfig())
-
-
-def fixed_report(gain, num_seeds=5):
-    """A representation that knows so much of the labels, against noise, on one test part."""
-    generator = np.random.default_rng(0)
-    labels = generator.uniform(-3.0, 3.0, 240)
-    groups = [f"v{row // 4}" for row in range(240)]
-    rows = np.arange(240)
-    parts = Split(train=rows[:140], validation=rows[140:180], test=rows[180:])
-    strata = (labels > 0).astype(np.int64)
-    draws = draws_of_fixed_parts(parts, strata, groups, SplitConfig(num_seeds=num_seeds))
-    posed = [
-        RegressionProblem(
-            labels=labels,
-            groups=groups,
-            split=draw,
-            cuts="mosi",
-            bounds=(-3.0, 3.0),
-            config=RidgeConfig(penalty=(1.0, 100.0)),
-        )
-        for draw in draws
-    ]
-    noise = generator.normal(size=(3, 240, 8)).astype(np.float32)
-    own = noise[0] + gain * labels[:, None].astype(np.float32)
-    given = SubsetInput(
-        subset="text",
-        pretrained=own,
-        random={"0": noise[1], "1": noise[2]},
-        texts=None,
-        problems=posed,
-        measure=Measure(classes=(), metrics=("mae", "pearson"), metric="mae", sign=-1, fixed=True),
-    )
-    return probe_subsets([given])["text"]
-
-
-def test_a_lower_error_on_one_fixed_test_part_is_a_gain_with_a_bootstrapped_interval():
-    part = fixed_report(gain=1.0)
-    own, random = part.pretrained.metrics["mae"], part.floors["random"].metrics["mae"]
-    assert own.mean < 0.5 * random.mean
-    assert own.interval.low < own.mean < own.interval.high
-    assert own.sd > 0.0
-    assert part.versus_random.difference.mean == pytest.approx(random.mean - own.mean)
-    assert part.versus_random.beats is True
-    assert "bootstrapped" in part.versus_random.reason
-    assert part.floors["mean"].undefined["pearson"].startswith("in 5 of 5 fits: constant")
-
-
-def test_noise_beats_no_noise_and_four_seeds_give_no_verdict():
-    assert fixed_report(gain=0.0).versus_random.beats is False
-    assert fixed_report(gain=1.0, num_seeds=4).versus_random.beats is None
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
+import os
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from eval.privacy import find_path, refuse_private, strip_private
 from eval.release_checks import (
     SUMS_FILE,
     checksums,
+    received_files,
     refuse_non_finite,
     refuse_pickles,
     verify_checksums,
@@ -69,6 +72,52 @@ def test_a_link_is_refused(folder):
     (folder / "link.json").symlink_to("/etc/hostname")
     with pytest.raises(ValueError, match="only plain files"):
         refuse_pickles(folder)
+
+
+def download(folder, way, out):
+    """The folder as it comes back from the Hub: `hf download --local-dir`, a clone, the cache."""
+    if way == "cache":
+        blobs = out.parent / "blobs"
+        for number, path in enumerate(p for p in sorted(folder.rglob("*")) if p.is_file()):
+            place, blob = out / path.relative_to(folder), blobs / str(number)
+            for parent in (place.parent, blobs):
+                parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, blob)
+            place.symlink_to(os.path.relpath(blob, place.parent))
+    else:
+        shutil.copytree(folder, out)
+        beside = out / {"local": ".cache/huggingface/download", "clone": ".git"}[way]
+        beside.mkdir(parents=True)
+        (beside / "state").write_bytes(pickle.dumps(1, protocol=4))
+    (out / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+    return out
+
+
+@pytest.mark.parametrize("way", ["local", "clone", "cache"])
+def test_a_download_is_checked_without_what_came_beside_it(folder, tmp_path_factory, way):
+    out = download(folder, way, tmp_path_factory.mktemp("hub") / "out")
+    verify_checksums(out, received_files)
+    refuse_pickles(out, received_files)
+    with pytest.raises(ValueError, match=r"is no part|only plain files"):
+        verify_checksums(out)  # but so it is not given out
+    (out / "text" / ".gitattributes").write_text("hidden")
+    with pytest.raises(ValueError, match=r"text/\.gitattributes is no part"):
+        verify_checksums(out, received_files)
+
+
+def test_a_changed_file_of_a_download_is_found_behind_its_link(folder, tmp_path_factory):
+    out = download(folder, "cache", tmp_path_factory.mktemp("hub") / "out")
+    (out / "text" / "config.json").resolve().write_text("{} ")
+    with pytest.raises(ValueError, match=r"text/config\.json differs from"):
+        verify_checksums(out, received_files)
+
+
+def test_links_of_a_download_to_folders_or_to_nothing_are_refused(folder, tmp_path_factory):
+    for name, target in (("loop", folder), ("gone", folder / "absent")):
+        out = shutil.copytree(folder, tmp_path_factory.mktemp("hub") / "out")
+        (out / name).symlink_to(target)
+        with pytest.raises(ValueError, match=f"{name}: is no file"):
+            verify_checksums(out, received_files)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -67,6 +67,29 @@ def test_parts_of_a_column_are_kept_and_lacking_validation_comes_from_training(t
     assert "no validation rows: 1 of 3 training groups, by hash" in task.card.notes
 
 
+def test_the_first_rows_of_jsonl_may_lack_their_label(tmp_path):
+    rows = [{"id": "a", "text": "no label yet"}, *(
+        {"id": f"r{n}", "text": f"text {n}", "mood": "good" if n % 2 else "bad"} for n in range(4)
+    )]  # fmt: skip
+    path = write_csv(tmp_path / "own", map(json.dumps, rows), "rows.jsonl")
+    task = import_table(path, tmp_path / "task", TableConfig(label="mood"))
+    assert task.shards.num_samples == 4
+    assert "dropped: no label: 1" in task.card.notes
+    with pytest.raises(ValueError, match="has no column 'feeling'; it has id, mood, text"):
+        import_table(path, tmp_path / "other", TableConfig(label="feeling"))
+
+
+def test_a_table_whose_parts_fall_short_is_told_of_its_own_option(tmp_path):
+    lines = ["id,text,mood,part,video"]
+    lines += [f"{n},text {n},{'ab'[n % 2]},train,v{n}" for n in range(6)]
+    config = TableConfig(label="mood", parts="part", group="video")
+    with pytest.raises(ValueError, match="test part; leaving --parts out splits what is here by"):
+        import_table(write_csv(tmp_path / "own", lines), tmp_path / "task", config)
+    lines += ["7,text 7,a,test,v1", "8,text 8,b,test,v8"]
+    task = import_table(write_csv(tmp_path / "own", lines), tmp_path / "task", config)
+    assert "leaving --parts out keeps them whole" in task.card.notes[-1]
+
+
 def test_a_part_of_another_name_is_refused(table, tmp_path):
     config = TableConfig(label="mood", parts="speaker", columns=COLUMNS)
     with pytest.raises(ValueError, match="speaker is 's0', none of train, validation, test"):

@@ -39,6 +39,18 @@ def test_a_table_of_numbers_becomes_a_regression_task(tmp_path, capsys):
     assert "mae" in told
 
 
+def test_groups_that_the_authors_parts_cut_are_shown_so(tmp_path, capsys):
+    lines = ["id,text,mood,part,video"]
+    for number, part in enumerate(("train", "train", "train", "valid", "test", "test")):
+        lines.append(f"{number},text {number},{'ab'[number % 2]},{part},v{number % 3}")
+    (tmp_path / "own.csv").write_text("\n".join(lines))
+    options = ["--label", "mood", "--parts", "part", "--group", "video", "--name", "own"]
+    assert task_command(["new", str(tmp_path / "own.csv"), str(tmp_path / "task"), *options]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "groups cut by the authors' parts" in told
+    assert "cut 3 of 3 videos" in told
+
+
 def test_without_arguments_every_set_is_named(capsys):
     assert task_command([]) == 0
     told = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from data_sharding.batch import collate
 from data_sharding.schema import RawSample
 from pretrain.models import Embedder
+from pretrain.models.embedder import refuse_one_sample
 from pretrain.models.fusion import FUSIONS
 from pretrain.models.ordinary_inputs import InputError
 
@@ -139,6 +141,21 @@ def test_inputs_that_cannot_be_read_are_named(build, tmp_path):
         embedder.encode_audio([(np.zeros(9, dtype=np.int16), RATE_HZ)])
     with pytest.raises(InputError, match=r"\[time\] or \[channel, time\]"):
         embedder.encode_audio([(np.zeros((900, 2), dtype=np.float32), RATE_HZ)])
+
+
+@pytest.mark.parametrize(
+    "one",
+    ["frog", b"frog", Path("frog.png"), picture(1), (np.zeros(9, dtype=np.float32), RATE_HZ)],
+    ids=lambda one: type(one).__name__,
+)
+def test_one_sample_is_no_list_of_samples(build, one):
+    with pytest.raises(ValueError, match="is one sample; give a list of them"):
+        refuse_one_sample("image", one)
+    if isinstance(one, str):  # of the others, the tests' own checks of types would be told
+        embedder = Embedder(build("bert", "vit", "audio_cnn"))
+        for name in ("text", "image", "audio"):
+            with pytest.raises(ValueError, match=f"{name}: one str is one sample; give a list"):
+                embedder.encode(**{name: one})
 
 
 def test_samples_without_anything_and_uneven_columns_are_refused(build):
