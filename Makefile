@@ -19,7 +19,7 @@ help:
 	@echo "make demo           raw corpus -> shards -> pretraining -> probes -> published backbone, and a report"
 	@echo "make test           linters and the whole test suite"
 	@echo "make drill          all that a run must survive, and the oracle on four ranks (tens of minutes)"
-	@echo "make cluster-drill  the same on a real Slurm of three nodes on this host (some twenty minutes)"
+	@echo "make cluster-drill  the same on a real Slurm of three nodes on this host (seventeen minutes)"
 	@echo "make lint           linters alone"
 
 $(STAMP): pyproject.toml constraints.txt
