@@ -223,10 +223,10 @@ def test_who_submits_waits_for_its_turn_but_not_for_ever(slurm, run, monkeypatch
     commit(run, 100)
     (run / "probes").mkdir()
     with held(run / "probes" / "submit.lock"):
-        monkeypatch.setattr("launch.probes.jobs.LOCK_SECONDS", 0.2)
+        monkeypatch.setattr("launch.probes.permission.LOCK_SECONDS", 0.2)
         with pytest.raises(HeldError, match="in use by process"):
             submit(run)
-        monkeypatch.setattr("launch.probes.jobs.LOCK_SECONDS", 60.0)
+        monkeypatch.setattr("launch.probes.permission.LOCK_SECONDS", 60.0)
         waiting = threading.Thread(target=submit, args=(run,))
         waiting.start()
         time.sleep(0.5)

@@ -175,8 +175,9 @@ def test_the_changes_of_a_picture_are_those_that_its_generator_gives():
 
 
 def test_a_blur_is_a_tenth_of_the_picture_wide_odd_and_at_least_three_pixels():
-    sides = [blur_side(width, ImageViewConfig()) for width in (16, 32, 96, 224, 512)]
-    assert sides == [3, 3, 9, 23, 51]
+    blurred = ImageViewConfig(blur_probability=(1.0, 0.1))
+    assert [blur_side(width, blurred) for width in (16, 32, 96, 224, 512)] == [3, 3, 9, 23, 51]
+    assert blur_side(512, ImageViewConfig()) == 3  # no view is blurred
 
 
 @pytest.mark.parametrize(
