@@ -89,7 +89,7 @@ def test_no_thread_is_left_behind_when_the_rest_is_not_wanted():
     assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies to a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_arrive_on_the_gpu_as_they_were():
     batches = [a_batch(num) for num in (2, 3, 4)]
     for number, batch in enumerate(batches):
