@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from input_arms import VIEWS, Ours, Peer, processor_seconds, write_media
+from generated_media import write_media
+from input_arms import VIEWS, Ours, Peer, processor_seconds, with_grain
 from input_stall import Stall, measure_stall
 from interleaved import (
     RESULTS,
@@ -86,7 +87,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         corpus, shards = Path(scratch) / "corpus", Path(scratch) / "shards"
         corpus.mkdir()
-        write_media(corpus, options.samples)
+        write_media(corpus, options.samples, with_grain)
         shard_corpus(corpus, shards, ShardingConfig(samples_per_shard=64))
         compute_stats(shards, StatsConfig())
         seconds = take_turns(candidates(Ours(shards, options.batch)), options.rounds)

@@ -10,7 +10,6 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
@@ -20,7 +19,7 @@ from data_sharding.batch import DecodedSample, TripleBatch, collate
 from data_sharding.decode import DecodeConfig, Decoder
 from data_sharding.logmel import LogMel
 from data_sharding.reading.reader import ShardReader
-from data_sharding.schema import RawSample, canonical_json
+from data_sharding.schema import RawSample
 from data_sharding.stats import CorpusStats
 from data_sharding.stream.source import open_stream
 from pretrain.models import BackboneConfig, ImageConfig
@@ -39,27 +38,11 @@ VIEWS = ViewsConfig(
 BACKBONE = BackboneConfig(image=ImageConfig(size_pixels=SIDE))
 
 
-def write_media(folder: Path, count: int) -> None:
-    """Pictures of 500 x 375 with some grain, four seconds of mono 16 kHz FLAC, 16 words."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), dtype=np.float64)
-        pixels = np.clip(smooth + rng.normal(0.0, 8.0, smooth.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=90)
-        tone = np.sin(np.arange(4 * 16_000) * (0.02 + 0.001 * number))
-        noise = rng.normal(0.0, 0.01, len(tone))
-        soundfile.write(folder / f"{number}.flac", 0.4 * tone + noise, 16_000)
-        rows.append(
-            {
-                "id": str(number),
-                "text": " ".join(rng.choice(["red", "green", "blue", "sun", "rain"], 16)),
-                "image": f"{number}.jpg",
-                "audio": f"{number}.flac",
-            }
-        )
-    (folder / "manifest.jsonl").write_bytes(b"\n".join(map(canonical_json, rows)) + b"\n")
+def with_grain(fields: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A picture of 500 x 375 with some grain."""
+    smooth = np.asarray(fields.resize((500, 375), Image.Resampling.BICUBIC), dtype=np.float64)
+    pixels = np.clip(smooth + rng.normal(0.0, 8.0, smooth.shape), 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels)
 
 
 def processor_seconds(work: Callable[[], object], items: int) -> Callable[[], float]:

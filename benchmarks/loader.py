@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
+from generated_media import write_media
 from interleaved import (
     RESULTS,
     Target,
@@ -34,7 +34,7 @@ from PIL import Image
 from data_sharding.decode import DecodeConfig, Decoder
 from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.reading.reader import ShardReader
-from data_sharding.schema import RawSample, canonical_json
+from data_sharding.schema import RawSample
 from data_sharding.stats import CorpusStats, StatsConfig, compute_stats
 from data_sharding.stream.loader import LoaderConfig, TripleLoader
 from data_sharding.stream.order import OrderConfig, Slice
@@ -46,26 +46,9 @@ BATCH = 32
 ORDER = OrderConfig(block_samples=8, window_blocks=4, lanes=4)
 
 
-def write_media(folder: Path, count: int) -> None:
-    """A corpus as sharding leaves it: pictures with a short side of 288, mono 16 kHz FLAC."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for number in range(count):
-        coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((384, 288), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{number}.jpg", quality=90)
-        tone = np.sin(np.arange(4 * 16_000) * (0.02 + 0.001 * number))
-        noise = rng.normal(0.0, 0.01, len(tone))
-        soundfile.write(folder / f"{number}.flac", 0.4 * tone + noise, 16_000)
-        rows.append(
-            {
-                "id": str(number),
-                "text": " ".join(rng.choice(["red", "green", "blue", "sun", "rain"], 16)),
-                "image": f"{number}.jpg",
-                "audio": f"{number}.flac",
-            }
-        )
-    (folder / "manifest.jsonl").write_bytes(b"\n".join(map(canonical_json, rows)) + b"\n")
+def as_sharded(fields: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A picture as sharding leaves it, with a short side of 288."""
+    return fields.resize((384, 288), Image.Resampling.BICUBIC)
 
 
 @contextmanager
@@ -77,7 +60,7 @@ def shards_of(given: Path | None, count: int) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as scratch:
         corpus, out = Path(scratch) / "corpus", Path(scratch) / "shards"
         corpus.mkdir()
-        write_media(corpus, count)
+        write_media(corpus, count, as_sharded)
         shard_corpus(corpus, out, ShardingConfig(samples_per_shard=64))
         compute_stats(out, StatsConfig())
         yield out

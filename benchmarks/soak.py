@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 import torch
+from generated_media import write_media
 from interleaved import RESULTS, exit_code, versions
-from loader import write_media
+from loader import as_sharded
 
 from data_sharding.batch import DecodedSample, SampleTensors
 from data_sharding.decode import Decoder
@@ -112,7 +113,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         corpus, out = Path(scratch) / "corpus", Path(scratch) / "shards"
         corpus.mkdir()
-        write_media(corpus, 128)
+        write_media(corpus, 128, as_sharded)
         shard_corpus(corpus, out, ShardingConfig(samples_per_shard=32))
         compute_stats(out, StatsConfig())
         seen = soak(out, options.samples, options.workers)

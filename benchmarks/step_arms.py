@@ -4,6 +4,7 @@ All begin with the same encoders and train on the same views, with AdamW and the
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -90,7 +91,7 @@ def empty_batch(samples: int) -> TripleBatch:
     )
 
 
-class Peer:
+class Peer(ABC):
     """A step as it is written without a framework: autocast, fused AdamW, foreach.
 
     Args:
@@ -121,17 +122,17 @@ class Peer:
         self._clipped = clipped
         self._optimizer = self._build_optimizer()
 
+    @abstractmethod
     def heads(self, online: nn.Module, workload: Workload) -> tuple[nn.ModuleDict, nn.ModuleDict]:
         """Projectors by source and predictors by pair."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self) -> Tensor:
         """Of both views, all pairs weighted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def follow(self, tau: float) -> None:
         """The target's update."""
-        raise NotImplementedError
 
     def __call__(self, step: int) -> float:
         """The loss of a step."""

@@ -15,10 +15,10 @@ from scipy.special import softmax
 from eval.card import Task, publish_folder
 from eval.contents import marks_of_samples, refuse_copies, without_copies
 from eval.features import extract_features, parameters_digest
-from eval.linear_probe import LinearProbeConfig, fit_probe
+from eval.linear_probe import FittedProbe, LinearProbeConfig, fit_probe
 from eval.metrics import score
 from eval.problems import task_splits
-from eval.records import read_json, write_json
+from eval.records import Json, read_json, write_json
 from eval.release_checks import received_files, verify_checksums, write_checksums
 from eval.samples import TaskSamples
 from eval.splits import Split, SplitConfig
@@ -91,12 +91,6 @@ def fit_head(
     )
     fitted = fit_probe(taught, chosen, len(task.card.classes), linear)
     tested = score(test[1], fitted.predict(test[0]), len(task.card.classes)).macro_f1
-    weights = {
-        "mean": fitted.scaler.mean_,
-        "scale": fitted.scaler.scale_,
-        "weight": fitted.weight,
-        "bias": fitted.bias,
-    }
     record = {
         "format": HEAD_FORMAT,
         "classes": list(task.card.classes),
@@ -111,15 +105,23 @@ def fit_head(
         "backbone_sha256": parameters_digest(model),
     }
 
+    _keep(out, model, fitted, record)
+    return tested
+
+
+def _keep(out: Path, model: Backbone, fitted: FittedProbe, record: Json) -> None:
+    """Write a head's folder: it appears whole or not at all."""
+    arrays = (fitted.scaler.mean_, fitted.scaler.scale_, fitted.weight, fitted.bias)
+    names = ("mean", "scale", "weight", "bias")
+
     def build(folder: Path) -> None:
         model.save(folder / BACKBONE_FOLDER)
-        tensors = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
-        save_file(tensors, folder / WEIGHTS_FILE)
+        tensors = [torch.from_numpy(np.array(array)) for array in arrays]
+        save_file(dict(zip(names, tensors, strict=True)), folder / WEIGHTS_FILE)
         write_json(folder / HEAD_FILE, record)
         write_checksums(folder)
 
     publish_folder(out, build)
-    return tested
 
 
 def load_head(folder: Path) -> Head:

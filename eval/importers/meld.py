@@ -6,7 +6,6 @@ Utterance, Emotion, Sentiment, Dialogue_ID, Utterance_ID, and videos ``dia{D}_ut
 Checked against https://github.com/declare-lab/MELD (README).
 """
 
-import csv
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Literal
 from eval.card import Task, TaskCard
 from eval.importers.media import MediaTree, VideoReader, with_media
 from eval.importers.parts import Parts, decide_parts
-from eval.importers.rows import PARTS, Account, LabelledRow, build_task
+from eval.importers.rows import PARTS, Account, LabelledRow, build_task, table_lines
 
 Target = Literal["sentiment", "emotion"]
 
@@ -84,29 +83,23 @@ def _table(tree: MediaTree, part: str, folder: Path) -> list[Path]:
 
 
 def _rows(table: Path, part: str, account: Account) -> Iterator[LabelledRow]:
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        lines = csv.DictReader(stream)
-        missing = [name for name in COLUMNS if name not in (lines.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{table}: lacks the columns {', '.join(missing)}")
-        for number, line in enumerate(lines, start=2):
-            labels = {key: line[key.title()].strip().lower() for key in CLASSES}
-            for key, classes in CLASSES.items():
-                if labels[key] not in classes:
-                    raise ValueError(
-                        f"{table}, line {number}: {key} {labels[key]!r} is none of "
-                        f"{', '.join(classes)}"
-                    )
-            text, mended = mend_windows_characters(line["Utterance"].strip())
-            account.counts["texts with characters of Windows-1252 mended"] += mended
-            dialogue, utterance = int(line["Dialogue_ID"]), int(line["Utterance_ID"])
-            yield LabelledRow(
-                row_id=f"{part}/dia{dialogue}_utt{utterance}",
-                text=text or None,
-                labels=labels,
-                group=f"{part}/dia{dialogue}",
-                split=part,
-            )
+    for number, line in table_lines(table, COLUMNS):
+        labels = {key: line[key.title()].strip().lower() for key in CLASSES}
+        for key, classes in CLASSES.items():
+            if labels[key] not in classes:
+                raise ValueError(
+                    f"{table}, line {number}: {key} {labels[key]!r} is none of {', '.join(classes)}"
+                )
+        text, mended = mend_windows_characters(line["Utterance"].strip())
+        account.counts["texts with characters of Windows-1252 mended"] += mended
+        dialogue, utterance = int(line["Dialogue_ID"]), int(line["Utterance_ID"])
+        yield LabelledRow(
+            row_id=f"{part}/dia{dialogue}_utt{utterance}",
+            text=text or None,
+            labels=labels,
+            group=f"{part}/dia{dialogue}",
+            split=part,
+        )
 
 
 def mend_windows_characters(text: str) -> tuple[str, bool]:

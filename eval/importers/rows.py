@@ -1,10 +1,11 @@
 """Rows of a labelled set -> a task: laid out as a corpus of our own names, sharded, carded."""
 
+import csv
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -80,6 +81,23 @@ class Account:
 
     def _case(self, what: str) -> str:
         return f" (the first: {self.first[what]})" if what in self.first else ""
+
+
+def table_lines(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Lines of an authors' CSV file with their numbers, the heading being line 1.
+
+    Raises:
+        ValueError: The table lacks one of the columns.
+    """
+    with table.open(encoding="utf-8-sig", newline="") as stream:
+        lines = csv.DictReader(stream)
+        there = lines.fieldnames or ()
+        if missing := [name for name in columns if name not in there]:
+            raise ValueError(
+                f"{table}: lacks the columns {', '.join(missing)}; it has "
+                f"{', '.join(there) or 'none'}"
+            )
+        yield from enumerate(lines, start=2)
 
 
 def build_task(

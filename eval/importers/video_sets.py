@@ -8,7 +8,6 @@ and MOSEI in its authors' collection. Checked against https://github.com/thuiar/
 (``data/DataPre.py``). The parts are those of the column mode.
 """
 
-import csv
 import math
 import tempfile
 from collections import Counter
@@ -19,7 +18,14 @@ from pathlib import Path
 from eval.card import Task, TaskCard
 from eval.importers.media import MediaTree, VideoReader, with_media
 from eval.importers.parts import Parts, decide_parts
-from eval.importers.rows import PARTS, VALIDATION_PARTS, Account, LabelledRow, build_task
+from eval.importers.rows import (
+    PARTS,
+    VALIDATION_PARTS,
+    Account,
+    LabelledRow,
+    build_task,
+    table_lines,
+)
 from eval.regression_metrics import ClassCuts
 
 COLUMNS = ("video_id", "clip_id", "text", "label", "mode")
@@ -119,27 +125,19 @@ def import_video_set(
 
 
 def _rows(table: Path, known: VideoSet, account: Account) -> Iterator[LabelledRow]:
-    with table.open(encoding="utf-8-sig", newline="") as stream:
-        lines = csv.DictReader(stream)
-        missing = [name for name in COLUMNS if name not in (lines.fieldnames or ())]
-        if missing:
-            raise ValueError(
-                f"{table}: lacks the columns {', '.join(missing)}; it has "
-                f"{', '.join(lines.fieldnames or ()) or 'none'}"
-            )
-        for number, line in enumerate(lines, start=2):
-            where = f"{table}, line {number}"
-            if not line["label"].strip():
-                account.counts["dropped: no label"] += 1
-                continue
-            video, clip = line["video_id"].strip(), line["clip_id"].strip()
-            yield LabelledRow(
-                row_id=f"{video}/{clip}",
-                text=line["text"].strip() or None,
-                labels={"sentiment": repr(_label(line["label"], known.label_range, where))},
-                group=video,
-                split=_part(line["mode"], where),
-            )
+    for number, line in table_lines(table, COLUMNS):
+        where = f"{table}, line {number}"
+        if not line["label"].strip():
+            account.counts["dropped: no label"] += 1
+            continue
+        video, clip = line["video_id"].strip(), line["clip_id"].strip()
+        yield LabelledRow(
+            row_id=f"{video}/{clip}",
+            text=line["text"].strip() or None,
+            labels={"sentiment": repr(_label(line["label"], known.label_range, where))},
+            group=video,
+            split=_part(line["mode"], where),
+        )
 
 
 def _label(word: str, label_range: tuple[float, float], where: str) -> float:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from generated_media import write_media
 from input import candidates, ratios_of
-from input_arms import Ours, Peer, write_media
+from input_arms import Ours, Peer, with_grain
 from input_stall import Stall, measure_stall
 from torch import nn
 
@@ -15,7 +16,7 @@ from data_sharding.stats import StatsConfig, compute_stats
 def shards(tmp_path_factory):
     corpus, out = (tmp_path_factory.mktemp("input") / name for name in ("corpus", "shards"))
     corpus.mkdir()
-    write_media(corpus, 32)
+    write_media(corpus, 32, with_grain)
     shard_corpus(corpus, out, ShardingConfig(samples_per_shard=32))
     compute_stats(out, StatsConfig())
     return out
