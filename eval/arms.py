@@ -19,6 +19,7 @@ from eval.features import extract_features, preprocessing_digest
 from eval.fits import Fit, FitJob, fit_all_splits
 from eval.floors import constant_split
 from eval.late_fusion import EVEN_VOTE, fuse_late, fuse_late_weighted
+from eval.linear_probe import SplitResult
 from eval.metrics import Scores
 from eval.probe import ProbeConfig
 from eval.problems import mean_test_share
@@ -60,8 +61,8 @@ def probe_arms(
     Args:
         backbones: By the arm's name.
         task: What to probe on.
-        config: ``representations``, ``rows``, ``splits``, ``linear``, ``batch_size`` and
-            ``fit_workers`` count here.
+        config: ``representations``, ``rows``, ``splits``, ``copies``, ``linear``, ``batch_size``
+            and ``fit_workers`` count here.
 
     Raises:
         ValueError: No backbone, or the task cannot be probed.
@@ -85,7 +86,7 @@ def collect(
     board: Board,
     metric: str,
     scores: Mapping[str, Mapping[str, tuple[float, ...]]],
-    fits: Mapping[str, Mapping[str, Sequence[Fit]]],
+    fits: Mapping[str, Mapping[str, Sequence[SplitResult]]],
 ) -> ArmScores:
     """Scores with the majority floor and the sizes of what they were read on."""
     names = dict.fromkeys(name for marks in scores.values() for name in marks)

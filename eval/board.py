@@ -7,9 +7,10 @@ import numpy as np
 
 from data_sharding.schema import MODALITIES
 from eval.card import Task
+from eval.contents import honest_splits
 from eval.linear_probe import SplitProblem
 from eval.probe import ProbeConfig
-from eval.problems import split_problems, task_splits, usable
+from eval.problems import split_problems, usable
 from eval.samples import TaskSamples
 
 
@@ -28,14 +29,14 @@ def make_board(task: Task, samples: TaskSamples, config: ProbeConfig) -> Board:
     """Split the samples as `config` says.
 
     Raises:
-        ValueError: see `eval.problems`; the task's label is a number; or no sample can give any of
-            the representations.
+        ValueError: See `eval.problems`; the task's label is a number; no sample can give any of
+            the representations; or copies lie on two sides of a split, and are not to be dropped.
     """
     if task.card.is_regression:
         raise ValueError(
             f"task {task.name}: arms are compared by classes, and its label is a number"
         )
-    splits = task_splits(samples, config.splits)
+    splits, _ = honest_splits(task, samples, config.splits, config.copies)
     used = {name: usable(name, task, samples, config.rows) for name in config.representations}
     used = {name: mask for name, mask in used.items() if mask.any()}
     if not used:

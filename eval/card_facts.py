@@ -152,13 +152,13 @@ def _started_from(config: Mapping[str, Any]) -> dict[str, str]:
 def _describe_data(checkpoint: Checkpoint) -> dict[str, Any]:
     """Facts of the pretraining shards; where they are not those that were read, the reason.
 
-    A blend may have grown since: only sets that the run recorded are told of.
+    A blend may have grown since: only sets that the run had read by then are told of.
     """
     record = checkpoint.run / DATA_FILE
     try:
         sets = pretraining_sets(checkpoint)
         if recorded := record.is_file():
-            known = {part["digest"] for part in read_json(record)["sets"]}
+            known = _read_by_then(read_json(record), checkpoint.samples_consumed)
             sets = tuple(shards for shards in sets if shards.digest in known)
     except (KeyError, TypeError, OSError, ShardError, ValueError) as error:
         return {"unknown": without_paths(error)}
@@ -166,6 +166,16 @@ def _describe_data(checkpoint: Checkpoint) -> dict[str, Any]:
         "num_samples": sum(shards.num_samples for shards in sets),
         "sets": [_describe_set(shards) for shards in sets],
         "recorded": recorded,
+    }
+
+
+def _read_by_then(recorded: Mapping[str, Any], samples_consumed: int) -> set[str]:
+    """Digests of the sets with a weight in some phase of the blend that had begun."""
+    begun = [weights for start, weights in recorded["phases"] if start < samples_consumed]
+    return {
+        part["digest"]
+        for place, part in enumerate(recorded["sets"])
+        if any(place < len(weights) and weights[place] > 0.0 for weights in begun)
     }
 
 

@@ -6,6 +6,7 @@ otherwise, is not known again.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt64
@@ -14,11 +15,16 @@ from data_sharding.index import ShardIndex, decode_index
 from data_sharding.manifest import ShardSet
 from data_sharding.schema import MODALITIES, PARTS, modality_of
 from data_sharding.storage import join, read_bytes
+from eval.card import Task
+from eval.problems import task_splits
 from eval.samples import TaskSamples
-from eval.splits import Split
+from eval.splits import Split, SplitConfig
 
 MIN_WORDS = 5
 """Shorter texts repeat by themselves ("What?") and are no copies of each other."""
+
+Copies = Literal["refuse", "drop"]
+"""What becomes of a sample whose content a later part of the split repeats."""
 
 Mark = UInt64[np.ndarray, "mark"]
 Marks = UInt64[np.ndarray, "sample"]
@@ -151,6 +157,28 @@ def without_copies(
         made.append(split.restricted_to(mask))
         lost |= repeated
     return tuple(made), len(lost)
+
+
+def honest_splits(
+    task: Task, samples: TaskSamples, config: SplitConfig, copies: Copies
+) -> tuple[tuple[Split, ...], int]:
+    """The task's splits without a copy on two sides, and how many samples that cost.
+
+    Args:
+        task: Its shards' indexes tell what is a copy of what.
+        samples: Of the task.
+        config: How it is split.
+        copies: ``refuse`` lists the copies; ``drop`` takes them out of the earlier part.
+
+    Raises:
+        ValueError: As `eval.problems.task_splits`, or there are copies and they are refused.
+        OSError, data_sharding.schema.ShardError: As `marks_of`.
+    """
+    splits, marks = task_splits(samples, config), marks_of_samples(task.parts, samples)
+    if copies == "drop":
+        return without_copies(splits, marks, samples)
+    refuse_copies(splits, marks, samples)
+    return splits, 0
 
 
 def _indexes(shards: ShardSet) -> Iterator[ShardIndex]:

@@ -5,7 +5,7 @@ same grid.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from eval.late_fusion import Ballot
 from eval.linear_probe import SplitProblem
 from eval.metrics import score
 from eval.probe import ProbeConfig
-from eval.representations import SUBSETS
+from eval.representations import modalities_of
 from eval.samples import read_samples
 from pretrain.models import Backbone
 from pretrain.models.preprocess import to_unit_range
@@ -53,30 +53,33 @@ def raw_scores(task: Task, decoding: Backbone, config: ProbeConfig | None = None
     """Score the raw-feature baselines as one arm, named ``raw``.
 
     ``text`` is TF-IDF, ``image`` pixels, ``audio`` log-mel statistics, ``fused`` all that a
-    sample has of them, side by side; ``late`` and ``late_weighted`` are their votes.
+    sample has of them, side by side, ``fused_text_image`` and its like exactly these;
+    ``late`` and ``late_weighted`` are the votes of the single ones.
 
     Args:
         task: What to probe on.
         decoding: Its decoder, preprocessing and spectrogram read the samples; its weights do not.
-        config: As for `eval.arms.probe_arms`; of its representations, those above are scored.
+        config: As for `eval.arms.probe_arms`.
 
     Raises:
         ValueError: The task cannot be probed.
     """
     config = ProbeConfig() if config is None else config
-    wanted = tuple(name for name in SUBSETS if name in config.representations)
     reader = {RAW: lambda batch: raw_features(batch, decoding)}
     samples, made = read_samples(decoding, task, config.batch_size, reader)
-    board = make_board(task, samples, replace(config, representations=wanted))
+    board = make_board(task, samples, config)
     texts = [text or "" for text in samples.texts]
-    blocks = [(made[RAW][name], samples.has(name)) for name in made[RAW]]
     jobs: dict[str, RawJob | FitJob] = {}
     for name, problems in board.problems.items():
         if name in made[RAW]:
             jobs[name] = FitJob(features=made[RAW][name], problems=problems)
-        else:
-            beside = blocks if name == "fused" else []
-            jobs[name] = RawJob(texts=texts, blocks=beside, problems=problems)
+            continue
+        read = modalities_of(name)
+        jobs[name] = RawJob(
+            texts=texts if "text" in read else (),
+            blocks=[(made[RAW][part], samples.has(part)) for part in read if part in made[RAW]],
+            problems=problems,
+        )
     done = in_processes(_fit, list(jobs.values()), config.fit_workers, "raw features")
     fits = dict(zip(jobs, done, strict=True))
     metric = task.card.metric

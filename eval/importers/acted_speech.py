@@ -1,8 +1,8 @@
 """Acted emotions in speech, labelled by their file names: EMO-DB, RAVDESS, CREMA-D.
 
 File names were checked against the sets' own descriptions: EMO-DB http://emodb.bilderbar.info,
-RAVDESS https://zenodo.org/record/1188976, CREMA-D https://github.com/CheyneyComputerScience/CREMA-D.
-An actor is a group: a probe is tested on voices that it has not heard.
+RAVDESS https://zenodo.org/record/1188976, CREMA-D https://github.com/CheyneyComputerScience/CREMA-D
+(7,442 clips of 91 actors). An actor is a group: a probe is tested on voices that it has not heard.
 """
 
 import re

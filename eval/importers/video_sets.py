@@ -5,7 +5,9 @@ label_T, label_A, label_V, annotation, mode, and ``Raw/VIDEO_ID/CLIP_ID.mp4``; f
 were taken out lie in ``Processed/video/Frames/VIDEO_ID/CLIP_ID/`` and
 ``Processed/audio/VIDEO_ID/CLIP_ID.wav``, or beside the videos. So CH-SIMS is distributed, and MOSI
 and MOSEI in its authors' collection. Checked against https://github.com/thuiar/MMSA
-(``data/DataPre.py``). The parts are those of the column mode.
+(``data/DataPre.py``), and the counts of MOSI, MOSEI and CH-SIMS against a public card of its
+features (https://huggingface.co/datasets/Bluexxx/SemMSA-data); those of SIMS v2 are its paper's.
+The parts are those of the column mode.
 """
 
 import math

@@ -28,8 +28,9 @@ def card_of(checkpoint):
     return render_card(facts, (), "small", "cc-by-4.0")
 
 
-def record(checkpoint, *digests):
-    content = {"sets": [{"digest": digest} for digest in digests], "phases": []}
+def record(checkpoint, *digests, phases=None):
+    begun = [[0, [1.0] * len(digests)]]
+    content = {"sets": [{"digest": digest} for digest in digests], "phases": phases or begun}
     (checkpoint.run / DATA_FILE).write_text(json.dumps(content))
 
 
@@ -40,6 +41,15 @@ def test_data_that_the_run_recorded_are_all_that_it_has_seen(own, sample_shards)
     assert f"\n{shards.num_samples:,} samples:\n" in card
     assert f"| shards | {shards.num_samples:,} |" in card
     assert NOTHING_ELSE in card
+
+
+def test_a_set_that_was_blended_in_after_the_checkpoint_is_not_named(own, sample_shards):
+    train, later = ShardSet.open(sample_shards, "train"), own.samples_consumed
+    row = f"| shards | {train.num_samples:,} |"
+    record(own, train.digest, phases=[[0, [0.0]], [later - 1, [1.0]]])
+    assert row in card_of(own)
+    record(own, train.digest, phases=[[0, [0.0]], [later, [1.0]]])
+    assert row not in card_of(own)
 
 
 def test_data_that_were_altered_since_are_not_named(own):
