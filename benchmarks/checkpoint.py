@@ -61,7 +61,8 @@ class Loop:
         began = time.perf_counter()
         self._engine.backward(self._engine.forward(self._rows))
         assert self._engine.step()
-        self._target.update(self._engine.master_fragments(), self._step)
+        self._target.set_pace(self._step)
+        self._target.update(self._engine.master_fragments())
         self._step += 1
         return time.perf_counter() - began
 

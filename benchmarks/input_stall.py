@@ -57,7 +57,7 @@ def measure_stall(
         Slice(global_batch=sizes.batch),
         LoaderConfig(num_workers=sizes.workers, prefetch_batches=8, order=ORDER),
     )
-    augment = Augment(VIEWS, LogMel(stats.log_mel).to(device), 0)
+    augment = Augment(VIEWS, LogMel(stats.log_mel).to(device), 0, dtype=torch.bfloat16)
     step = _Step(augment, (encoder or vit_b_16()).to(device), device)
     found: dict[str, object] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

@@ -53,7 +53,7 @@ def ema(online: str, copy: str | None, distance: bool, most_registers: int) -> B
     types = {"fp32": _ema_triton.tl.float32, "bf16": _ema_triton.tl.bfloat16}
     return Build(
         kernel=_ema_triton.ema_kernel,
-        types={"tensors": "*i64", "blocks": "*i32", "partials": "*fp32", "weight": "fp32"},
+        types={"tensors": "*i64", "blocks": "*i32", "partials": "*fp32", "weight": "*fp32"},
         constants={
             "ONLINE": types[online],
             "COPY": types[copy or "fp32"],
@@ -68,12 +68,12 @@ def ema(online: str, copy: str | None, distance: bool, most_registers: int) -> B
 
 def adamw(gradient: str, copies: bool, most_registers: int) -> Build:
     pointers = ("parameters", "means", "squares", "targets")
-    floats = ("keep", "step_size", "mean_weight", "beta2", "root_scale", "eps", "ema_weight")
+    floats = ("mean_weight", "beta2", "eps")
     return Build(
         kernel=_adamw_triton.adamw_ema_kernel,
         types=dict.fromkeys(pointers, "*fp32")
         | dict.fromkeys(("parameter_copies", "target_copies"), "*bf16" if copies else "*fp32")
-        | {"gradients": f"*{gradient}", "numel": "i32"}
+        | {"gradients": f"*{gradient}", "numbers": "*fp32", "numel": "i32"}
         | dict.fromkeys(floats, "fp32"),
         constants={
             "HAS_PARAMETER_COPY": copies,
@@ -133,12 +133,13 @@ def norms(gradient: str, most_registers: int) -> Build:
 
 def lars_step(gradient: str, ema: bool, most_registers: int) -> Build:
     types = {"fp32": _lars_triton.tl.float32, "bf16": _lars_triton.tl.bfloat16}
-    floats = ("learning_rate", "momentum", "weight_decay", "coefficient", "ema_weight")
+    floats = ("momentum", "coefficient")
     flags = dict.fromkeys(("HAS_PARAMETER_COPY", "HAS_TARGET", "HAS_TARGET_COPY"), ema)
     width = 8 + (4 if gradient == "fp32" else 2) + (4 if ema else 0)
     return Build(
         kernel=_lars_triton.lars_kernel,
-        types={"tensors": "*i64", "blocks": "*i32", "starts": "*i32", "partials": "*fp32"}
+        types={"tensors": "*i64", "blocks": "*i32", "starts": "*i32"}
+        | dict.fromkeys(("partials", "numbers"), "*fp32")
         | dict.fromkeys(floats, "fp32"),
         constants={
             "GRADIENT": types[gradient],

@@ -9,13 +9,20 @@ from kernels_operation import COMPILED, FUSED, Operation, Run, Sizes
 from torch import Tensor
 
 from pretrain import loss
-from pretrain.kernels import AdamwEma, FlatPartition, TensorTable, adamw, ema, reference
+from pretrain.kernels import (
+    AdamwEma,
+    FlatPartition,
+    TensorTable,
+    adamw,
+    adamw_numbers,
+    ema,
+    ema_numbers,
+)
 from pretrain.kernels.loss import fused_weighted_loss
 
 TAU = 0.996
-NUMBERS = AdamwEma(
-    learning_rate=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.05, step=10, tau=TAU
-)
+RATE, BETAS, EPS, DECAY, STEP = 1e-4, (0.9, 0.95), 1e-8, 0.05, 10
+"""Of AdamW."""
 
 
 def vit_sizes(width: int, layers: int) -> list[int]:
@@ -36,7 +43,7 @@ def ema_operation(
     targets = [torch.randn(size, device=device) for size in sizes]
     onlines = [torch.randn(size, device=device).to(online_dtype) for size in sizes]
     copies = None if copy_dtype is None else [t.to(copy_dtype) for t in targets]
-    table = TensorTable()
+    table, weight = TensorTable(), torch.tensor(ema_numbers(TAU), device=device)
 
     def eager() -> None:
         for index, (target, online) in enumerate(zip(targets, onlines, strict=True)):
@@ -61,7 +68,7 @@ def ema_operation(
             "eager": eager,
             "foreach": foreach,
             COMPILED: compiled,
-            FUSED: lambda: ema.fused_ema_update_(targets, onlines, TAU, copies, table=table),
+            FUSED: lambda: ema.fused_ema_update_(targets, onlines, weight, copies, table=table),
         },
         needed_bytes=width * sum(sizes),
         tensors=len(sizes),
@@ -85,16 +92,18 @@ def adamw_operation(name: str, size: int, gradient_dtype: torch.dtype, device: s
         target_copies=rows().bfloat16(),
     )
     compiled = torch.compile(_adamw_ema, dynamic=False)
+    changing = torch.tensor(adamw_numbers(RATE, BETAS, DECAY, STEP, TAU), device=device)
+    numbers = AdamwEma(changing=changing, betas=BETAS, eps=EPS)
     weight = torch.nn.Parameter(flat.parameters)  # the same memory
     fused, foreach = (_follows_torch(weight, flat, kind) for kind in ("fused", "foreach"))
     return Operation(
         name=name,
         candidates={
-            "eager": lambda: reference.adamw_ema_(flat, NUMBERS),
+            "eager": lambda: _adamw_ema(*vars(flat).values()),
             "foreach": foreach,
             "torch's fused": fused,
             COMPILED: lambda: compiled(*vars(flat).values()),
-            FUSED: lambda: adamw.fused_adamw_ema_(flat, NUMBERS),
+            FUSED: lambda: adamw.fused_adamw_ema_(flat, numbers),
         },
         needed_bytes=(8 * 4 + flat.gradients.element_size() + 2 * 2) * size,
         tensors=1,
@@ -107,13 +116,13 @@ def _follows_torch(weight: torch.nn.Parameter, flat: FlatPartition, kind: str) -
     options = {"fused": kind == "fused", "foreach": kind == "foreach"}
     optimizer = torch.optim.AdamW(
         [weight],
-        lr=NUMBERS.learning_rate,
-        betas=NUMBERS.betas,
-        eps=NUMBERS.eps,
-        weight_decay=NUMBERS.weight_decay,
+        lr=RATE,
+        betas=BETAS,
+        eps=EPS,
+        weight_decay=DECAY,
         **options,
     )
-    step = torch.tensor(10.0, device=weight.device if kind == "fused" else "cpu")
+    step = torch.tensor(float(STEP), device=weight.device if kind == "fused" else "cpu")
     optimizer.state[weight] = {"step": step, "exp_avg": flat.means, "exp_avg_sq": flat.squares}
     targets, copies = flat.targets, (flat.parameter_copies, flat.target_copies)
     assert targets is not None
@@ -142,14 +151,15 @@ def _adamw_ema(
     parameter_copies: Tensor,
     target_copies: Tensor,
 ) -> None:
-    """For torch.compile, to which the step's numbers are constants: a real run has others."""
+    """With the step's numbers as constants: faster than a real run, which has others each time."""
+    keep, step_size, root_scale, weight = adamw_numbers(RATE, BETAS, DECAY, STEP, TAU)
     gradient = gradients.float()
-    means.lerp_(gradient, 1.0 - NUMBERS.betas[0])
-    squares.mul_(NUMBERS.betas[1]).addcmul_(gradient, gradient, value=1.0 - NUMBERS.betas[1])
-    root = squares.sqrt() / NUMBERS.root_correction + NUMBERS.eps
-    parameters.mul_(NUMBERS.keep).addcdiv_(means, root, value=-NUMBERS.step_size)
+    means.lerp_(gradient, 1.0 - BETAS[0])
+    squares.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
+    root = squares.sqrt() * root_scale + EPS
+    parameters.mul_(keep).addcdiv_(means, root, value=-step_size)
     parameter_copies.copy_(parameters)
-    targets.lerp_(parameters, 1.0 - TAU)
+    targets.lerp_(parameters, weight)
     target_copies.copy_(targets)
 
 

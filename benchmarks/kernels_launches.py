@@ -3,7 +3,16 @@
 import torch
 from kernels_counted import Cost, cost_of
 
-from pretrain.kernels import CHANGES, Kernels, LarsEma, LarsTable, Layers, lars_ema_, using
+from pretrain.kernels import (
+    CHANGES,
+    Kernels,
+    LarsEma,
+    LarsTable,
+    Layers,
+    lars_ema_,
+    lars_numbers,
+    using,
+)
 from pretrain.views.image import ImageViewConfig
 from pretrain.views.photometric import ImageChanges, photometric
 
@@ -31,7 +40,8 @@ def layers_costs() -> dict[str, Cost]:
     torch.manual_seed(0)
     weights, slopes, velocities = (torch.randn(3, LAYERS, 40)[i].unbind() for i in range(3))
     layers = Layers(parameters=weights, gradients=slopes, velocities=velocities)
-    numbers = LarsEma(learning_rate=0.1, momentum=0.9, weight_decay=0.1, trust_coefficient=0.01)
+    changing = torch.tensor(lars_numbers(0.1, weight_decay=0.1))
+    numbers = LarsEma(changing=changing, momentum=0.9, trust_coefficient=0.01)
     table, found = LarsTable(), {}
     for kernels in BOTH:
         with using(kernels):

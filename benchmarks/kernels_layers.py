@@ -1,21 +1,27 @@
 """Cases of the LARS kernel: layers of many sizes, against the paper's equations in float64."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from unittest.mock import patch
 
 import torch
 from kernels_compared import Compared, compare, unchanged
 from torch import Tensor
 
-from pretrain.kernels import Kernels, LarsEma, LarsTable, Layers, lars, reference, using
+from pretrain.kernels import (
+    Kernels,
+    LarsEma,
+    LarsTable,
+    Layers,
+    lars,
+    lars_numbers,
+    reference,
+    using,
+)
 from pretrain.optim.lars import Lars
 
 GUARD = 8
 """Entries between two layers, which nobody may write to; every third layer is not aligned."""
-NUMBERS = LarsEma(
-    learning_rate=0.3, momentum=0.9, weight_decay=0.1, trust_coefficient=0.02, tau=0.9
-)
+MOMENTUM, ETA = 0.9, 0.02
 Storage = dict[str, Tensor]
 
 
@@ -55,21 +61,28 @@ def layers_of(flat: Storage, starts: Sequence[int], sizes: Sequence[int]) -> Lay
     )
 
 
-def exact_step(layers: Layers, numbers: LarsEma) -> None:
-    """Layer by layer, in the tensors' own dtype."""
+def exact_step(layers: Layers, changing: tuple[float, float, float], adapts: bool) -> None:
+    """Layer by layer, in the tensors' own dtype.
+
+    Args:
+        layers: Updated in place.
+        changing: `lars_numbers`.
+        adapts: Whether each layer has a rate of its own.
+    """
+    learning_rate, weight_decay, ema_weight = changing
     for index, parameter in enumerate(layers.parameters):
         gradient, velocity = layers.gradients[index], layers.velocities[index]
         trust = 1.0
         weight_norm, slope_norm = parameter.norm(), gradient.norm()
-        if numbers.trust_coefficient is not None and weight_norm > 0 and slope_norm > 0:
-            trust = numbers.trust_coefficient * weight_norm
-            trust /= slope_norm + numbers.weight_decay * weight_norm
-        slope = gradient + numbers.weight_decay * parameter
-        velocity.copy_(numbers.momentum * velocity + numbers.learning_rate * trust * slope)
+        if adapts and weight_norm > 0 and slope_norm > 0:
+            trust = ETA * weight_norm
+            trust /= slope_norm + weight_decay * weight_norm
+        slope = gradient + weight_decay * parameter
+        velocity.copy_(MOMENTUM * velocity + learning_rate * trust * slope)
         parameter -= velocity
         if layers.targets is not None:
             target = layers.targets[index]
-            target.copy_(numbers.tau * target + (1.0 - numbers.tau) * parameter)
+            target.copy_((1.0 - ema_weight) * target + ema_weight * parameter)
             if layers.parameter_copies is not None and layers.target_copies is not None:
                 layers.parameter_copies[index].copy_(parameter)
                 layers.target_copies[index].copy_(target)
@@ -83,12 +96,18 @@ def layers_case(
 ) -> Iterator[Compared]:
     """Two steps of layers; gradients and copies of two dtypes; what lies between layers stays."""
     start, starts = storage(sizes, *dtypes, device)
-    numbers = NUMBERS if adapts else replace(NUMBERS, trust_coefficient=None, weight_decay=0.0)
+    decay = 0.1 if adapts else 0.0
+    steps = (lars_numbers(0.3, decay, 0.9), lars_numbers(0.1, decay, 0.99))
 
     def twice(fused: bool) -> Storage:
         flat, table = {name: tensor.clone() for name, tensor in start.items()}, LarsTable()
         layers = layers_of(flat, starts, sizes)
-        for step in (numbers, replace(numbers, learning_rate=0.1, tau=0.99)):
+        for changing in steps:
+            step = LarsEma(
+                changing=torch.tensor(changing, device=device),
+                momentum=MOMENTUM,
+                trust_coefficient=ETA if adapts else None,
+            )
             if fused:
                 lars.fused_lars_ema_(layers, step, table)
             else:
@@ -97,8 +116,8 @@ def layers_case(
 
     exact = {name: tensor.double() for name, tensor in start.items()}
     layers = layers_of(exact, starts, sizes)
-    for step in (numbers, replace(numbers, learning_rate=0.1, tau=0.99)):
-        exact_step(layers, step)
+    for changing in steps:
+        exact_step(layers, changing, adapts)
     given = " and ".join(str(dtype or "no copies").removeprefix("torch.") for dtype in dtypes)
     name = f"LARS + EMA of {given}, {'one rate a layer' if adapts else 'one rate'}"
     first = twice(True)

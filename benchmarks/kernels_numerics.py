@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -23,7 +23,16 @@ from kernels_pictures import picture_cases
 from torch import Tensor
 
 from pretrain import loss
-from pretrain.kernels import AdamwEma, FlatPartition, TensorTable, adamw, ema, reference
+from pretrain.kernels import (
+    AdamwEma,
+    FlatPartition,
+    TensorTable,
+    adamw,
+    adamw_numbers,
+    ema,
+    ema_numbers,
+    reference,
+)
 from pretrain.kernels.loss import fused_all_pairs_loss, fused_weighted_loss
 
 GUARD = 8
@@ -108,7 +117,8 @@ def ema_case(
         distance, table = torch.zeros((), device=device), TensorTable()
         written = None if copy_dtype is None else places(copies)
         for tau in (0.9, 0.99):
-            given = (places(flat), places(online), tau, written, distance)
+            weight = torch.tensor(ema_numbers(tau), device=device)
+            given = (places(flat), places(online), weight, written, distance)
             if fused:
                 ema.fused_ema_update_(*given, table=table)
             else:
@@ -132,9 +142,8 @@ def ema_case(
     yield from compare(name, twice(True), twice(False), found)
 
 
-NUMBERS = AdamwEma(
-    learning_rate=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, step=3, tau=0.9
-)
+RATE, BETAS, EPS, DECAY, FIRST_STEP, TAU = 1e-2, (0.9, 0.95), 1e-8, 0.1, 3, 0.9
+"""Of AdamW, which is looked at from its third step on."""
 
 
 def partition(
@@ -167,20 +176,22 @@ def adamw_case(
     weight = torch.nn.Parameter(start.parameters.double())
     optimizer = torch.optim.AdamW(
         [weight],
-        lr=NUMBERS.learning_rate,
-        betas=NUMBERS.betas,
-        eps=NUMBERS.eps,
-        weight_decay=NUMBERS.weight_decay,
+        lr=RATE,
+        betas=BETAS,
+        eps=EPS,
+        weight_decay=DECAY,
     )
-    state = {"step": torch.tensor(float(NUMBERS.step - 1))}
+    state = {"step": torch.tensor(float(FIRST_STEP - 1))}
     state |= {"exp_avg": start.means.double(), "exp_avg_sq": start.squares.double()}
     optimizer.state[weight] = state
     weight.grad, target = start.gradients.double(), start.targets.double()
-    for step in (NUMBERS.step, NUMBERS.step + 1):
-        adamw.fused_adamw_ema_(fused, replace(NUMBERS, step=step))
-        reference.adamw_ema_(eager, replace(NUMBERS, step=step))
+    for step in (FIRST_STEP, FIRST_STEP + 1):
+        changing = torch.tensor(adamw_numbers(RATE, BETAS, DECAY, step, TAU), device=device)
+        numbers = AdamwEma(changing=changing, betas=BETAS, eps=EPS)
+        adamw.fused_adamw_ema_(fused, numbers)
+        reference.adamw_ema_(eager, numbers)
         optimizer.step()
-        target.lerp_(weight.detach(), 1.0 - NUMBERS.tau)
+        target.lerp_(weight.detach(), 1.0 - TAU)
     exact = {"parameters": weight.detach(), "means": state["exp_avg"], "targets": target}
     exact["squares"] = state["exp_avg_sq"]
     if copy_dtype is not None:

@@ -145,9 +145,10 @@ def step_costs(kernels: Kernels) -> dict[str, Cost]:
         report = networks.online(views, targets, scales, weights)
 
     def follow() -> None:
-        target.update(whole(networks.online.named_parameters()), 0)
+        target.update(whole(networks.online.named_parameters()))
 
     parts: Mapping[str, Callable[[], object]] = {
+        "pace": lambda: target.set_pace(0),
         "target": look,
         "online": forward,
         "backward": lambda: report.loss.backward(),

@@ -138,6 +138,8 @@ def _identity(question: Question, backbone: Path, decides: str = "model.safetens
         "representations": question.config.representations,
         "rows": question.config.rows,
     }
+    if question.config.copies != "refuse":
+        record["copies"] = question.config.copies
     return json.loads(json.dumps(record))
 
 

@@ -139,11 +139,11 @@ def prepare(data: Path, out: Path, vocab_size: int, share: float = 1.0) -> Prepa
     for name in BLEND:
         seen = [row for row in rows if row.dataset == name and row.cluster not in unseen]
         records = [row.record(LEARN) for row in seen]
-        _once(out / "shards" / name, partial(_shard, data / name, records))
+        once(out / "shards" / name, partial(_shard, data / name, records))
     for name, plan in PLANS.items():
         chosen = plan.choose([row for row in rows if row.dataset == plan.dataset])
-        _once(made.tasks[name], partial(_task, data, name, (chosen, unseen)))
-    _once(made.blend, partial(_blend, out / "shards", vocab_size))
+        once(made.tasks[name], partial(_task, data, name, (chosen, unseen)))
+    once(made.blend, partial(_blend, out / "shards", vocab_size))
     refuse_contamination(out, unseen)
     (out / "prepared").touch()
     return made
@@ -168,7 +168,8 @@ def clusters_in(folder: Path, split: str) -> set[str]:
     return found
 
 
-def _once(folder: Path, make: Callable[[Path], None]) -> None:
+def once(folder: Path, make: Callable[[Path], None]) -> None:
+    """Make a folder unless it is there; it appears whole, by a rename."""
     if folder.exists():
         return
     temporary = folder.with_name(f".{folder.name}.part")

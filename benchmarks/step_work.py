@@ -66,11 +66,12 @@ class Workload:
         pixels, tokens = self.backbone.image.size_pixels, self.backbone.text.max_tokens
         frames = num_frames(self.backbone.audio.clip_seconds, STATS.log_mel)
         shape = (2, self.samples)
+        pictures = torch.rand(*shape, 3, pixels, pixels, generator=generator)
         present = torch.ones(self.samples, 3, dtype=torch.bool)
         return Views(
             token_ids=torch.randint(5, STATS.vocab_size, (*shape, tokens), generator=generator),
             token_mask=torch.ones(*shape, tokens, dtype=torch.bool),
-            image=torch.rand(*shape, 3, pixels, pixels, generator=generator),
+            image=pictures.bfloat16() if self.precision == "bf16" else pictures,
             log_mel=torch.randn(*shape, STATS.log_mel.num_mels, frames, generator=generator),
             present=present,
             subset=present.expand(2, -1, -1).clone(),

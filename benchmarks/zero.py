@@ -120,7 +120,8 @@ class Loop:
         assert self._engine.step()
         yield "optimizer", time.perf_counter() - began
         began = time.perf_counter()
-        self._target.update(self._engine.master_fragments(), 0)
+        self._target.set_pace(0)
+        self._target.update(self._engine.master_fragments())
         yield "ema", time.perf_counter() - began
 
     def close(self) -> None:

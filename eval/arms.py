@@ -19,7 +19,6 @@ from eval.features import extract_features, preprocessing_digest
 from eval.fits import Fit, FitJob, fit_all_splits
 from eval.floors import constant_split
 from eval.late_fusion import EVEN_VOTE, fuse_late, fuse_late_weighted
-from eval.linear_probe import SplitResult
 from eval.metrics import Scores
 from eval.probe import ProbeConfig
 from eval.problems import mean_test_share
@@ -86,7 +85,7 @@ def collect(
     board: Board,
     metric: str,
     scores: Mapping[str, Mapping[str, tuple[float, ...]]],
-    fits: Mapping[str, Mapping[str, Sequence[SplitResult]]],
+    fits: Mapping[str, Mapping[str, Sequence[Fit]]],
 ) -> ArmScores:
     """Scores with the majority floor and the sizes of what they were read on."""
     names = dict.fromkeys(name for marks in scores.values() for name in marks)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from eval.probe_report import ProbeReport
+from eval.probe_report import ProbeReport, linear_protocol
 from eval.records import Json, to_json_text
 from pretrain.checkpoint import CheckpointError, open_checkpoint
 from pretrain.health.verdict import load_verdict
@@ -178,5 +178,6 @@ def _usual_way(reports: Sequence[ProbeReport], task: str) -> str:
 
 def _way(report: ProbeReport) -> str:
     """All that must be equal for two scores of a task to be compared."""
-    asked = {"card": report.task, "shards": report.shards["digest"], "protocol": report.protocol}
+    protocol = linear_protocol(report.protocol)
+    asked = {"card": report.task, "shards": report.shards["digest"], "protocol": protocol}
     return to_json_text(asked)

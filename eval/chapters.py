@@ -18,7 +18,8 @@ class Panel:
 
     title: str
     note: str
-    names: tuple[str, ...]
+    legend: tuple[tuple[str, str], ...]
+    """(name, class of the page's style sheet) of each series."""
     svg: Markup
 
 
@@ -42,16 +43,14 @@ def chapters(pages: Sequence[Page], metrics: Mapping[str, Points]) -> list[Chapt
     return made
 
 
-def make_panel(
-    title: str,
-    note: str,
-    series: Mapping[str, Points],
-    bands: Sequence[Band] = (),
-    from_zero: bool = True,
-) -> Panel:
-    """A chart of some series by name."""
-    chart = LineChart(title=title, series=series, bands=bands, from_zero=from_zero)
-    return Panel(title=title, note=note, names=tuple(series), svg=draw_lines(chart))
+def make_panel(chart: LineChart) -> Panel:
+    """A chart of some series by name, with its legend."""
+    return Panel(
+        title=chart.title,
+        note=chart.note,
+        legend=tuple((name, chart.kind(name)) for name in chart.series),
+        svg=draw_lines(chart),
+    )
 
 
 def ordered(series: Mapping[str, Points]) -> dict[str, Points]:
@@ -71,4 +70,11 @@ def _of_curve(curve: Curve, metrics: Mapping[str, Points]) -> Panel | None:
     if curve.good is not None:
         low, high = curve.good
         bands.append(Band(low=low, high=high, kind="good", label="healthy"))
-    return make_panel(curve.title, curve.looks, ordered(series), bands, curve.from_zero)
+    chart = LineChart(
+        title=curve.title,
+        series=ordered(series),
+        note=curve.looks,
+        bands=bands,
+        from_zero=curve.from_zero,
+    )
+    return make_panel(chart)

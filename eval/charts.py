@@ -34,6 +34,14 @@ class LineChart:
     bands: Sequence[Band] = field(default_factory=tuple)
     from_zero: bool = True
     """Whether the value axis starts at 0."""
+    spans: Mapping[str, Sequence[tuple[float, float, float]]] = field(default_factory=dict)
+    """By series: (step, low, high), such as intervals; drawn as a ribbon."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """By series: class name of the page's style sheet; else the series are numbered."""
+
+    def kind(self, name: str) -> str:
+        """Class name of a series."""
+        return self.kinds.get(name, f"s{list(self.series).index(name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +72,10 @@ def draw_lines(chart: LineChart) -> Markup:
     # A band far from the data does not stretch the axis: the curve is what is looked at.
     bands = [band for band in chart.bands if band.low < up.high and band.high > up.low]
     parts = [_bands(bands, up), _grid(across, up), _labels(bands, up)]
-    for place, (name, points) in enumerate(series.items()):
-        parts.append(_line(name, points, place, (across, up)))
-    return _svg(chart.title, parts, HEIGHT)
+    scales = across, up
+    parts += [_ribbon(chart.spans.get(name, ()), chart.kind(name), scales) for name in series]
+    parts += [_line(name, points, chart.kind(name), scales) for name, points in series.items()]
+    return svg(chart.title, parts, HEIGHT)
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
@@ -94,6 +103,7 @@ def short(value: float) -> str:
 def _scales(chart: LineChart, series: Mapping[str, Points]) -> tuple[Scale, Scale]:
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]
+    ys += [end for name in series for _, *ends in chart.spans.get(name, ()) for end in ends]
     low, high = (min(0.0, *ys) if chart.from_zero else min(ys)), max(ys)
     if high - low < 1e-12:
         low, high = low - max(abs(low), 1e-6) * 0.5, high + max(abs(high), 1e-6) * 0.5
@@ -151,15 +161,30 @@ def _labels(bands: Sequence[Band], up: Scale) -> Markup:
     return Markup("").join(parts)
 
 
-def _line(name: str, points: Points, place: int, scales: tuple[Scale, Scale]) -> Markup:
+def _line(name: str, points: Points, kind: str, scales: tuple[Scale, Scale]) -> Markup:
     across, up = scales
     shown = _thinned(points)
     path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in shown)
     last_x, last_y = shown[-1]
     return Markup(
-        '<g class="series s{}"><title>{}: {} at step {}</title>'
+        '<g class="series {}"><title>{}: {} at step {}</title>'
         '<polyline points="{}"/><circle cx="{:.1f}" cy="{:.1f}" r="2.6"/></g>'
-    ).format(place, name, f"{last_y:.4g}", short(last_x), path, across(last_x), up(last_y))
+    ).format(kind, name, f"{last_y:.4g}", short(last_x), path, across(last_x), up(last_y))
+
+
+def _ribbon(
+    spans: Sequence[tuple[float, float, float]], kind: str, scales: tuple[Scale, Scale]
+) -> Markup:
+    """An area between the ends, and a whisker at each."""
+    across, up = scales
+    if not spans:
+        return Markup("")
+    around = [(x, high) for x, _, high in spans] + [(x, low) for x, low, _ in reversed(spans)]
+    area = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in around)
+    whiskers = " ".join(f"M{across(x):.1f} {up(low):.1f}V{up(high):.1f}" for x, low, high in spans)
+    return Markup('<g class="ribbon {}"><polygon points="{}"/><path d="{}"/></g>').format(
+        kind, area, whiskers
+    )
 
 
 def _thinned(points: Points, limit: int = 400) -> Points:
@@ -175,76 +200,9 @@ def _thinned(points: Points, limit: int = 400) -> Points:
     return [*means, points[-1]]
 
 
-def _svg(title: str, parts: Sequence[Markup], height: int) -> Markup:
+def svg(title: str, parts: Sequence[Markup], height: int, width: int = WIDTH) -> Markup:
+    """The drawing as a whole, read out by its title."""
     return Markup(
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" preserveAspectRatio="xMidYMid meet">'
         "{}</svg>"
-    ).format(WIDTH, height, escape(title), Markup("").join(parts))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mark:
-    """One score of a forest plot: a dot, and its interval where there is one."""
-
-    label: str
-    kind: str
-    """Class name: ``floor``, ``random`` or ``pretrained``."""
-    value: float
-    low: float | None
-    high: float | None
-
-
-def draw_forest(title: str, rows: Mapping[str, Sequence[Mark]], percent: bool = True) -> Markup:
-    """Scores, a block of rows for each representation, one line for each mark.
-
-    Args:
-        title: Read out in place of the chart.
-        rows: Marks by representation.
-        percent: Whether values are shares, told in percent; else they are told as they are.
-    """
-    marks = [mark for block in rows.values() for mark in block]
-    if not marks:
-        return Markup('<p class="empty">No probe was run.</p>')
-    highest = max(mark.high if mark.high is not None else mark.value for mark in marks)
-    top, line, gap = 8, 17, 12
-    height = top + sum(len(block) * line + gap for block in rows.values()) + 20
-    across = Scale(low=0.0, high=max(highest * 1.05, 1e-3), start=164.0, stop=WIDTH - RIGHT)
-    scale = 100.0 if percent else 1.0
-    parts = [_forest_axis(across, height, scale)]
-    y = float(top)
-    for name, block in rows.items():
-        parts.append(Markup('<text class="block" x="0" y="{:.1f}">{}</text>').format(y + 13, name))
-        for mark in block:
-            told = f"{100 * mark.value:.1f} %" if percent else f"{mark.value:.3f}"
-            parts.append(_forest_mark(mark, told, across, y + 9))
-            y += line
-        y += gap
-    return _svg(title, parts, height)
-
-
-def _forest_axis(across: Scale, height: int, scale: float) -> Markup:
-    parts = []
-    for value in ticks(across.low, across.high):
-        x = f"{across(value):.1f}"
-        parts.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="2" y2="{}"/>').format(x, x, height - 20)
-            + Markup('<text class="tick" text-anchor="middle" x="{}" y="{}">{}</text>').format(
-                x, height - 5, short(scale * value)
-            )
-        )
-    return Markup("").join(parts)
-
-
-def _forest_mark(mark: Mark, told: str, across: Scale, y: float) -> Markup:
-    span = Markup("")
-    if mark.low is not None and mark.high is not None:
-        span = Markup('<line x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
-            across(mark.low), across(mark.high), y, y
-        )
-    return Markup(
-        '<g class="mark {}"><title>{}: {}</title>{}<circle cx="{:.1f}" cy="{:.1f}" r="3.6"/>'
-        '<text class="tick" text-anchor="end" x="154" y="{:.1f}">{}</text></g>'
-    ).format(
-        mark.kind, mark.label, told, span, across(mark.value), y, y + 4,
-        mark.label,
-    )  # fmt: skip
+    ).format(width, height, escape(title), Markup("").join(parts))

@@ -9,8 +9,9 @@ decides; the uncorrected one is kept beside it so that a reader can see what ove
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -55,6 +56,23 @@ class Comparison:
     """True when the corrected 95 % interval lies above zero; None when no verdict is possible."""
     reason: str
     """One sentence that says why the verdict is what it is."""
+
+
+def summary_from_json(record: Mapping[str, Any]) -> Summary:
+    """A summary as a report holds it."""
+    intervals = {
+        name: Interval(**record[name]) if record[name] else None
+        for name in ("interval", "interval_uncorrected")
+    }
+    return Summary(
+        mean=record["mean"], sd=record["sd"], per_split=tuple(record["per_split"]), **intervals
+    )
+
+
+def comparison_from_json(record: Mapping[str, Any]) -> Comparison:
+    """A comparison as a report holds it."""
+    difference = summary_from_json(record["difference"])
+    return Comparison(difference=difference, beats=record["beats"], reason=record["reason"])
 
 
 def summarise(values: Sequence[float], test_share: float) -> Summary:

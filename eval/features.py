@@ -6,7 +6,7 @@ floor costs a forward pass and no second read of the shards.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from jaxtyping import Float32
 from torch import nn
 
 from data_sharding.batch import TripleBatch
+from eval.attentive_tokens import TokenStore, TokenTable, token_modalities
 from eval.card import Task
-from eval.representations import SUBSETS, represent
+from eval.representations import SUBSETS, represent_encoded
 from eval.samples import Reader, TaskSamples, read_samples, task_batches
 from pretrain.models import Backbone
 
@@ -28,6 +29,8 @@ class Features:
     """Rows as in `TaskSamples`; rows of a missing modality mean nothing."""
     parameters_sha256: str
     """Digest of parameters and buffers, the same before and after the pass."""
+    tokens: TokenTable | None = None
+    """The encoders' tokens, where they were asked for."""
 
 
 def extract_features(
@@ -35,20 +38,33 @@ def extract_features(
     task: Task,
     batch_size: int = 64,
     names: Sequence[str] = SUBSETS,
+    tokens_of: Sequence[str] = (),
 ) -> tuple[TaskSamples, dict[str, Features]]:
     """Read the task once and encode every labelled sample with every backbone.
 
-    ``names`` are the representations to read, see `eval.representations`. All backbones must
-    share one preprocessing (those of `Backbone.random_like` do).
+    Args:
+        backbones: All must share one preprocessing (those of `Backbone.random_like` do).
+        task: What to read.
+        batch_size: Samples of one forward pass.
+        names: Representations to read, see `eval.representations`.
+        tokens_of: Names of the backbones whose encoders' tokens are kept as well.
 
     Raises:
         ValueError: No labelled sample, an unknown label, a sample without its group, an id in two
-            groups, features that are not finite, or backbones that preprocess differently.
+            groups, features that are not finite, backbones that preprocess differently, or tokens
+            that do not fit in memory.
     """
     if len({preprocessing_digest(model) for model in backbones.values()}) != 1:
         raise ValueError(f"backbones {', '.join(backbones)} need different preprocessing")
     digests = {name: parameters_digest(model) for name, model in backbones.items()}
-    readers = {name: _reader(model.eval(), names) for name, model in backbones.items()}
+    read = token_modalities(task, names)
+    stores = {
+        name: TokenStore(task=task, modalities=read, num_stores=len(tokens_of))
+        for name in tokens_of
+    }
+    readers = {
+        name: _reader(model.eval(), names, stores.get(name)) for name, model in backbones.items()
+    }
     samples, outputs = read_samples(next(iter(backbones.values())), task, batch_size, readers)
     features: dict[str, Features] = {}
     for name, model in backbones.items():
@@ -57,6 +73,8 @@ def extract_features(
         for subset, values in outputs[name].items():
             refuse_non_finite(values[samples.has(subset)], subset, f"{name} backbone")
         features[name] = Features(by_subset=outputs[name], parameters_sha256=digests[name])
+    for name, store in stores.items():
+        features[name] = replace(features[name], tokens=store.table(samples))
     return samples, features
 
 
@@ -96,9 +114,13 @@ def parameters_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _reader(backbone: Backbone, names: Sequence[str]) -> Reader:
+def _reader(backbone: Backbone, names: Sequence[str], store: TokenStore | None) -> Reader:
+    @torch.no_grad()
     def read(batch: TripleBatch) -> dict[str, Float32[np.ndarray, "batch _"]]:
-        values = represent(backbone, batch, names)
+        encoded = backbone.embed(backbone.inputs(batch))
+        if store is not None:
+            store.add(encoded)
+        values = represent_encoded(backbone, encoded, batch.present, names)
         return {name: value.float().cpu().numpy() for name, value in values.items()}
 
     return read

@@ -3,15 +3,16 @@
 The test part of a split is read here, once, after the fit.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from threadpoolctl import threadpool_limits
 
 from eval.late_fusion import Ballot
-from eval.linear_probe import FittedProbe, Predictions, SplitResult
+from eval.linear_probe import FittedProbe, Predictions, SplitProblem, SplitResult
 from eval.metrics import calibration_error
 from eval.regression import Problem
 
@@ -24,8 +25,19 @@ class Fit(SplitResult):
 
     def without_votes(self) -> SplitResult:
         """The result alone: the votes of many splits take memory."""
-        kept = {entry.name: getattr(self, entry.name) for entry in fields(SplitResult)}
-        return SplitResult(**kept)
+        return SplitResult(**_fields_of(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """What validation chose of a probe, and how good it was there."""
+
+    mark: float
+    """See `eval.regression.selection_mark`."""
+    inverse_regularisation: float | None = None
+    num_unconverged: int = 0
+    chosen: Mapping[str, int | float] = field(default_factory=dict)
+    """What else was chosen, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +71,40 @@ def _fit_one(features: np.ndarray, problem: Problem, learned: Predictions) -> Fi
     has[np.concatenate([split.validation, split.test])] = True
     votes = np.zeros((len(features), problem.num_votes))
     votes[has] = fitted.votes(features[has])
-    predicted = problem.decide(votes[split.test])
-    own, truth = votes[split.test], problem.labels[split.test]
     classes = isinstance(fitted, FittedProbe)
-    return Fit(
-        scores=problem.score(split.test, predicted),
-        ballot=Ballot(votes=votes, has=has),
+    selected = Selected(
+        mark=fitted.validation_macro_f1 if classes else -fitted.validation_mae,
         inverse_regularisation=fitted.inverse_regularisation,
         num_unconverged=fitted.num_unconverged,
-        validation_macro_f1=fitted.validation_macro_f1 if isinstance(fitted, FittedProbe) else None,
-        validation_mae=None if isinstance(fitted, FittedProbe) else fitted.validation_mae,
+    )
+    result = read_test(problem, votes[split.test], selected)
+    return Fit(**_fields_of(result), ballot=Ballot(votes=votes, has=has))
+
+
+def _fields_of(result: SplitResult) -> dict[str, Any]:
+    return {entry.name: getattr(result, entry.name) for entry in fields(SplitResult)}
+
+
+def read_test(
+    problem: Problem, votes: Float[np.ndarray, "test vote"], selected: Selected
+) -> SplitResult:
+    """Score a probe's votes on the test part; done once, after validation has chosen.
+
+    Args:
+        problem: Labels and the split.
+        votes: Of the test part: class probabilities, or one column of numbers.
+        selected: How the probe came about.
+    """
+    test = problem.split.test
+    predicted = problem.decide(votes)
+    classes = isinstance(problem, SplitProblem)
+    return SplitResult(
+        scores=problem.score(test, predicted),
+        inverse_regularisation=selected.inverse_regularisation,
+        num_unconverged=selected.num_unconverged,
+        chosen=selected.chosen,
+        validation_macro_f1=selected.mark if classes else None,
+        validation_mae=None if classes else -selected.mark,
         predicted=predicted,
-        calibration_error=calibration_error(truth, own) if classes else None,
+        calibration_error=calibration_error(problem.labels[test], votes) if classes else None,
     )

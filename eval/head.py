@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,15 +12,13 @@ from safetensors.torch import load_file, save_file
 from scipy.special import softmax
 
 from eval.card import Task, publish_folder
-from eval.contents import marks_of_samples, refuse_copies, without_copies
+from eval.contents import Copies, honest_splits
 from eval.features import extract_features, parameters_digest
-from eval.linear_probe import FittedProbe, LinearProbeConfig, fit_probe
+from eval.linear_probe import LinearProbeConfig, fit_probe
 from eval.metrics import score
-from eval.problems import task_splits
 from eval.records import Json, read_json, write_json
 from eval.release_checks import received_files, verify_checksums, write_checksums
-from eval.samples import TaskSamples
-from eval.splits import Split, SplitConfig
+from eval.splits import SplitConfig
 from pretrain.models import Backbone
 
 HEAD_FORMAT = 2
@@ -56,7 +53,7 @@ def fit_head(
     task: Task,
     out: Path,
     linear: LinearProbeConfig,
-    copies: Literal["refuse", "drop"] = "refuse",
+    copies: Copies = "refuse",
 ) -> float:
     """Fit a head to one split of the task and keep it with its backbone.
 
@@ -85,39 +82,58 @@ def fit_head(
     model = Backbone.load(backbone)
     samples, features = extract_features({"head": model}, task, names=(FEATURES,))
     rows = features["head"].by_subset[FEATURES]
-    split = _split(task, samples, copies).restricted_to(samples.has(FEATURES))
+    splits, _ = honest_splits(task, samples, ONE_SPLIT, copies)
+    split = splits[0].restricted_to(samples.has(FEATURES))
     taught, chosen, test = (
         (rows[part], samples.labels[part]) for part in (split.train, split.validation, split.test)
     )
     fitted = fit_probe(taught, chosen, len(task.card.classes), linear)
     tested = score(test[1], fitted.predict(test[0]), len(task.card.classes)).macro_f1
+    head = Head(
+        backbone=model,
+        classes=task.card.classes,
+        mean=np.array(fitted.scaler.mean_),
+        scale=np.array(fitted.scaler.scale_),
+        weight=fitted.weight,
+        bias=fitted.bias,
+    )
     record = {
-        "format": HEAD_FORMAT,
-        "classes": list(task.card.classes),
         "task": task.name,
         "task_digest": task.shards.digest,
         "task_licence": task.card.licence,
-        "features": FEATURES,
         "split": "random" if samples.fixed is None else "the authors' parts",
         "inverse_regularisation": fitted.inverse_regularisation,
         "validation_macro_f1": fitted.validation_macro_f1,
         "test_macro_f1": tested,
-        "backbone_sha256": parameters_digest(model),
     }
-
-    _keep(out, model, fitted, record)
+    keep_head(out, head, record)
     return tested
 
 
-def _keep(out: Path, model: Backbone, fitted: FittedProbe, record: Json) -> None:
-    """Write a head's folder: it appears whole or not at all."""
-    arrays = (fitted.scaler.mean_, fitted.scaler.scale_, fitted.weight, fitted.bias)
-    names = ("mean", "scale", "weight", "bias")
+def keep_head(out: Path, head: Head, made: Json) -> None:
+    """Write a head's folder: it appears whole or not at all.
+
+    Args:
+        out: Folder to create.
+        head: Classifier and backbone.
+        made: What ``head.json`` tells beside them: of what they were made, and their scores.
+
+    Raises:
+        ValueError: ``out`` exists and is not empty.
+    """
+    record = {
+        "format": HEAD_FORMAT,
+        "classes": list(head.classes),
+        "features": FEATURES,
+        **made,
+        "backbone_sha256": parameters_digest(head.backbone),
+    }
 
     def build(folder: Path) -> None:
-        model.save(folder / BACKBONE_FOLDER)
-        tensors = [torch.from_numpy(np.array(array)) for array in arrays]
-        save_file(dict(zip(names, tensors, strict=True)), folder / WEIGHTS_FILE)
+        head.backbone.save(folder / BACKBONE_FOLDER)
+        arrays = {name: getattr(head, name) for name in ("mean", "scale", "weight", "bias")}
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        save_file(tensors, folder / WEIGHTS_FILE)
         write_json(folder / HEAD_FILE, record)
         write_checksums(folder)
 
@@ -125,7 +141,7 @@ def _keep(out: Path, model: Backbone, fitted: FittedProbe, record: Json) -> None
 
 
 def load_head(folder: Path) -> Head:
-    """What `fit_head` wrote.
+    """What `keep_head` wrote.
 
     Raises:
         ValueError: It is no head, of another format, a file differs from what was written, or it
@@ -151,13 +167,3 @@ def load_head(folder: Path) -> Head:
         return Head(backbone=backbone, classes=tuple(map(str, record["classes"])), **values)
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: no whole head ({error})") from None
-
-
-def _split(task: Task, samples: TaskSamples, copies: Literal["refuse", "drop"]) -> Split:
-    """The one split, without what would be tested and was trained on."""
-    splits, marks = task_splits(samples, ONE_SPLIT), marks_of_samples(task.parts, samples)
-    if copies == "drop":
-        splits, _ = without_copies(splits, marks, samples)
-    else:
-        refuse_copies(splits, marks, samples)
-    return splits[0]

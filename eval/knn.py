@@ -133,11 +133,29 @@ def knn_predict(
     own = torch.from_numpy(groups)
     cosine = (unit @ unit.T).masked_fill(own[:, None] == own[None, :], -torch.inf)
     found = cosine.topk(min(config.num_neighbours, len(labels) - 1), dim=1)  # [row, neighbour]
-    # Relative to the nearest: the vote is the same and cannot overflow. -inf votes 0.
-    votes = ((found.values - found.values[:, :1]) / config.temperature).exp()
-    theirs = torch.from_numpy(labels)[found.indices]
-    by_class = torch.zeros(len(labels), num_classes).scatter_add_(1, theirs, votes)
+    weights = neighbour_weights(found.values, config.temperature)
+    by_class = class_votes(weights, torch.from_numpy(labels)[found.indices], num_classes)
     return by_class.argmax(1).numpy().astype(np.int64)
+
+
+def neighbour_weights(
+    cosine: Float[Tensor, "row neighbour"], temperature: float
+) -> Float[Tensor, "row neighbour"]:
+    """What each neighbour's vote weighs beside the nearest's, which is the first of its row.
+
+    Relative to the nearest the vote is the same and cannot overflow; a cosine of -inf weighs 0.
+    """
+    return ((cosine - cosine[:, :1]) / temperature).exp()
+
+
+def class_votes(
+    weights: Float[Tensor, "row neighbour"],
+    labels: Int64[Tensor, "row neighbour"],
+    num_classes: int,
+) -> Float[Tensor, "row class"]:
+    """Sum of the neighbours' weights by their class."""
+    votes = torch.zeros(len(weights), num_classes, dtype=weights.dtype)
+    return votes.scatter_add_(1, labels, weights)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from eval.linear_probe import Predictions
 from eval.metrics import Scores
-from eval.regression import Problem
+from eval.regression import Problem, selection_mark
 from eval.regression_metrics import RegressionScores
 
 EVEN_VOTE = "late"
@@ -61,7 +61,7 @@ def fuse_late_weighted(ballots: Mapping[str, Ballot], problem: Problem) -> LateF
     rows = problem.split.validation
     candidates = sorted(_weightings(len(ballots)), key=lambda weights: sum(w * w for w in weights))
     marks = [
-        _mark(problem.score(rows, problem.decide(vote(ballots, weights)[rows])))
+        selection_mark(problem.score(rows, problem.decide(vote(ballots, weights)[rows])))
         for weights in candidates
     ]
     return _read_test(ballots, problem, candidates[int(np.argmax(marks))])
@@ -91,11 +91,6 @@ def _read_test(
         predicted=decided,
         weights=dict(zip(ballots, map(float, weights), strict=True)),
     )
-
-
-def _mark(scores: Scores | RegressionScores) -> float:
-    """More is better."""
-    return scores.macro_f1 if isinstance(scores, Scores) else -scores.values["mae"]
 
 
 def _weightings(count: int, steps: int = NUM_WEIGHT_STEPS) -> Iterator[tuple[float, ...]]:

@@ -5,8 +5,8 @@ else, so nothing can be selected or normalised on test; `eval.fits` reads the te
 """
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -85,6 +85,8 @@ class SplitResult:
     inverse_regularisation: float | None
     """The C that validation chose; None where nothing was fitted."""
     num_unconverged: int
+    chosen: Mapping[str, int | float] = field(default_factory=dict)
+    """What else validation chose, by name."""
     validation_macro_f1: float | None = None
     """On validation, with that C; None where it was not kept."""
     validation_mae: float | None = None

@@ -12,10 +12,18 @@ from data_sharding.schema import MODALITIES
 from eval.card import Task, TaskCard
 from eval.contamination import find_contamination
 from eval.contents import marks_of_samples, refuse_copies, without_copies
+from eval.embedding_map import make_map, map_path
 from eval.features import Features, extract_features, recompute_batch_norm
 from eval.findings import findings
+from eval.other_probes import ATTENTIVE_SEEDS, probe_others
 from eval.probe_config import ProbeConfig, describe_protocol
-from eval.probe_report import ProbeReport, SubsetReport, report_from_json
+from eval.probe_report import (
+    OTHERS,
+    ProbeReport,
+    SubsetReport,
+    linear_protocol,
+    report_from_json,
+)
 from eval.problems import split_problems, task_splits, usable
 from eval.records import read_json, write_json
 from eval.regression import Problem
@@ -31,7 +39,8 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
     """Measure a checkpoint on a task and write ``run/probes/<checkpoint>/<task>.json``.
 
     A report of the same checkpoint, shards, card and configuration is read back instead of
-    made again, so a probe may be submitted twice.
+    made again, so a probe may be submitted twice. One that holds other probes besides answers as
+    well.
 
     Raises:
         ValueError: The task cannot be probed: see `eval.features` and `eval.splits`.
@@ -60,6 +69,9 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
         contamination=contamination,
         findings=findings(subsets, task.card.classes, contamination, num_dropped),
     )
+    own, shards = features[PRETRAINED].by_subset, task.shards.digest
+    drawn = make_map(task.card, report.checkpoint, shards, samples, own)
+    write_json(map_path(checkpoint, task.name), drawn.to_json())
     write_json(path, report.to_json())
     return report
 
@@ -120,7 +132,8 @@ def _matching_report(
             record["checkpoint"] == describe_checkpoint(checkpoint)
             and record["task"] == _plain(task.card.to_json())
             and record["shards"]["digest"] == task.shards.digest
-            and record["protocol"] == protocol
+            and linear_protocol(record["protocol"]) == linear_protocol(protocol)
+            and protocol.get(OTHERS, {}).items() <= record["protocol"].get(OTHERS, {}).items()
         )
         return report if same and _has_validation(report) else None
     except (ValueError, KeyError, TypeError):
@@ -149,7 +162,8 @@ def _read_features(
     }
     recompute_batch_norm(list(fresh.values()), task, config.batch_size)
     backbones = {PRETRAINED: Backbone.load(checkpoint.backbone).to(device), **fresh}
-    return extract_features(backbones, task, config.batch_size, config.representations)
+    tokens_of = (PRETRAINED, *ATTENTIVE_SEEDS) if "attentive" in config.also else ()
+    return extract_features(backbones, task, config.batch_size, config.representations, tokens_of)
 
 
 def _splits(task: Task, samples: TaskSamples, config: ProbeConfig) -> tuple[tuple[Split, ...], int]:
@@ -186,7 +200,11 @@ def _probe_subsets(
     ]
     votes = len(voting) > 1
     late = problems("any modality", np.logical_or.reduce(voting)) if votes else []
-    return probe_subsets(inputs, late, config.fit_workers) if inputs else {}
+    found = probe_subsets(inputs, late, config.fit_workers) if inputs else {}
+    if not config.also:
+        return found
+    device = _device(config.device)
+    return probe_others(found, inputs, config.others, config.fit_workers, device)
 
 
 def _subset_input(
@@ -204,6 +222,11 @@ def _subset_input(
             name: made.by_subset[subset] for name, made in features.items() if name != PRETRAINED
         },
         texts=texts,
+        tokens={
+            name: made.tokens.read_by(subset)
+            for name, made in features.items()
+            if made.tokens is not None
+        },
         problems=problems,
         measure=Measure(
             classes=task.card.classes,

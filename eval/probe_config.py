@@ -4,9 +4,14 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from eval.attentive import AttentiveConfig
 from eval.card import TaskCard
 from eval.comparison import MIN_SEEDS_FOR_A_VERDICT
+from eval.few_shot import FewShotConfig
+from eval.knn_probe import KnnProbeConfig
 from eval.linear_probe import LinearProbeConfig
+from eval.other_probes import Kind, OtherProbes
+from eval.probe_report import OTHERS
 from eval.problems import Grids, Rows
 from eval.regression import RidgeConfig
 from eval.regression_metrics import CUT_RULES
@@ -40,9 +45,17 @@ class ProbeConfig:
     before test, and the report counts them."""
     fit_workers: int = 1
     """Processes that fit classifiers; scores do not depend on it."""
+    also: tuple[Kind, ...] = ()
+    """Other probes of the same features and splits: `knn` (nearest training samples), `attentive`
+    (a learned query over the encoders' tokens), `few-shot` (the linear probe with few labels)."""
+    knn: KnnProbeConfig = field(default_factory=KnnProbeConfig)
+    attentive: AttentiveConfig = field(default_factory=AttentiveConfig)
+    few_shot: FewShotConfig = field(default_factory=FewShotConfig)
 
     def __post_init__(self) -> None:
         refuse_unknown(self.representations, "probe.representations")
+        if len(set(self.also)) != len(self.also):
+            raise ValueError(f"probe.also names a probe twice: {', '.join(self.also)}")
         if self.fit_workers < 1:
             raise ValueError(f"probe.fit_workers must be at least 1, got {self.fit_workers}")
         if self.num_random_backbones < 1:
@@ -56,6 +69,13 @@ class ProbeConfig:
     def grids(self) -> Grids:
         """What validation chooses from."""
         return Grids(linear=self.linear, ridge=self.ridge)
+
+    @property
+    def others(self) -> OtherProbes:
+        """What is asked besides the linear probe."""
+        return OtherProbes(
+            kinds=self.also, knn=self.knn, attentive=self.attentive, few_shot=self.few_shot
+        )
 
 
 def describe_protocol(config: ProbeConfig, card: TaskCard) -> dict[str, Any]:
@@ -77,6 +97,7 @@ def describe_protocol(config: ProbeConfig, card: TaskCard) -> dict[str, Any]:
         "tfidf_floor": "character n-grams 1-4, fitted on the training part",
         "interval": _interval(card),
     }
+    described |= {OTHERS: _others(config)} if config.also else {}
     return json.loads(json.dumps(described))
 
 
@@ -123,6 +144,29 @@ def _learner(config: ProbeConfig, card: TaskCard) -> dict[str, Any]:
         "over the modalities that a sample has; given where two modalities or more are probed",
         "macro_f1": "over the fixed label set; a class absent from test counts as 0",
     }
+
+
+def _others(config: ProbeConfig) -> dict[str, Any]:
+    """The other probes, by kind, as they were asked for."""
+    told = {
+        "knn": {
+            **asdict(config.knn),
+            "votes": "nearest samples of the training part by cosine of standardised features, "
+            "weighted by exp(cosine / temperature); of numbers their weighted mean",
+        },
+        "attentive": {
+            **asdict(config.attentive),
+            "reads": "the encoders' tokens, standardised; of a fused representation those of all "
+            "encoders that it reads, without the fusion; one fresh backbone is the random floor",
+            "selection": "learning rate and epoch on the validation part",
+        },
+        "few-shot": {
+            **asdict(config.few_shot),
+            "draws": "one for each split, class by class; the validation part stays whole, so "
+            "selection sees more labels than training",
+        },
+    }
+    return {kind: told[kind] for kind in sorted(config.also)}
 
 
 def _interval(card: TaskCard) -> str:

@@ -8,12 +8,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eval.comparison import Comparison, Interval, Summary
+from eval.comparison import Comparison, Summary, comparison_from_json, summary_from_json
 from eval.late_fusion import EVEN_VOTE
 from eval.records import Json
 from eval.regression_metrics import LOWER_IS_BETTER, NO_SHARES
 
 REPORT_FORMAT = 1
+OTHERS = "others"
+"""Under this a protocol tells of the other probes that were asked for."""
+VERDICTS: Mapping[bool | None, str] = {True: "yes", False: "no", None: "?"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,24 @@ class ProbeScores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherProbe:
+    """Another probe of the same representation, over the same splits: see `eval.other_probes`."""
+
+    pretrained: ProbeScores
+    random: ProbeScores
+    """Scores averaged over fresh backbones, split by split."""
+    random_seeds: Mapping[str, float]
+    """Mean of the task's metric for each fresh backbone, by its seed."""
+    versus_random: Comparison
+    """As `SubsetReport.versus_random`."""
+    num_trained_on: tuple[int, ...]
+    """Training samples, by split."""
+    chosen: tuple[Mapping[str, int | float], ...]
+    """What validation chose of the pretrained backbone's probe, by split; of a linear one see
+    ``inverse_regularisation``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SubsetReport:
     """One representation: a modality, the fusion, or ``late``: the vote of the modalities."""
 
@@ -60,6 +81,11 @@ class SubsetReport:
     versus_random: Comparison
     """Task's metric, pretrained minus random, over the same splits; turned round where less is
     better, so that above 0 is always a gain."""
+    others: Mapping[str, OtherProbe] = field(default_factory=dict)
+    """Other probes that were asked for: ``knn``, ``attentive``, ``few-shot 1 %``, ..."""
+    others_missing: Mapping[str, str] = field(default_factory=dict)
+    """Other probes that were asked for and cannot be had of this representation, with the
+    reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +109,13 @@ class ProbeReport:
     """What a reader of the scores must know: see `eval.findings`."""
 
     def to_json(self) -> Json:
-        """The report as it is written."""
-        return {"format": REPORT_FORMAT, **asdict(self)}
+        """The report as it is written; other probes only where there are any."""
+        record = {"format": REPORT_FORMAT, **asdict(self)}
+        for part in record["subsets"].values():
+            for name in ("others", "others_missing"):
+                if not part[name]:
+                    del part[name]
+        return record
 
 
 def report_from_json(record: Mapping[str, Any]) -> ProbeReport:
@@ -106,6 +137,11 @@ def report_from_json(record: Mapping[str, Any]) -> ProbeReport:
         raise ValueError(f"not a probe report: {error}") from None
 
 
+def linear_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for linear scores to be compared: other probes change nothing of them."""
+    return {key: value for key, value in protocol.items() if key != OTHERS}
+
+
 def probe_table(report: ProbeReport) -> Table:
     """The report as a table, in percent, with 95 % intervals."""
     metric = report.task["metric"]
@@ -122,10 +158,27 @@ def probe_table(report: ProbeReport) -> Table:
         floors = [part.floors.get(floor) for floor in (constant, "shuffled", "tfidf", "random")]
         cells = [tell(floor.metrics[metric], metric) if floor else "" for floor in floors]
         gain = tell(part.versus_random.difference, metric, signed=True)
-        verdict = {True: "yes", False: "no", None: "?"}[part.versus_random.beats]
+        verdict = VERDICTS[part.versus_random.beats]
         table.add_row(subset, *cells, tell(part.pretrained.metrics[metric], metric), gain, verdict)
     for subset in report.missing:
         table.add_row(subset, *[""] * 6, "not probed")
+    return table
+
+
+def others_table(report: ProbeReport) -> Table:
+    """The other probes as a table, each beside the same of random weights."""
+    metric, asked = report.task["metric"], report.protocol.get(OTHERS, {})
+    about = "few-shot: few training labels, the whole validation part"
+    table = Table(title="Other probes", caption=about if "few-shot" in asked else None)
+    table.add_column("", style="bold")
+    table.add_column("probe", no_wrap=True)
+    for heading in ("random", "pretrained", "gain", "beats"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for subset, part in report.subsets.items():
+        for name, other in part.others.items():
+            scores = [tell(one.metrics[metric], metric) for one in (other.random, other.pretrained)]
+            gain = tell(other.versus_random.difference, metric, signed=True)
+            table.add_row(subset, name, *scores, gain, VERDICTS[other.versus_random.beats])
     return table
 
 
@@ -134,8 +187,13 @@ def format_table(report: ProbeReport, width: int = 110) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None, force_terminal=False)
     console.print(probe_table(report))
+    if any(part.others for part in report.subsets.values()):
+        console.print(others_table(report))
     for subset, reason in report.missing.items():
         console.print(f"{subset}: {reason}", markup=False, highlight=False)
+    for subset, part in report.subsets.items():
+        for name, reason in part.others_missing.items():
+            console.print(f"{subset}, {name}: {reason}", markup=False, highlight=False)
     for sentence in report.findings:
         console.print(sentence, markup=False, highlight=False)
     return stream.getvalue()
@@ -196,31 +254,27 @@ def _subset(record: Mapping[str, Any]) -> SubsetReport:
     values["classes_absent_from_test"] = tuple(map(tuple, record["classes_absent_from_test"]))
     values["pretrained"] = _scores(record["pretrained"])
     values["floors"] = {name: _scores(part) for name, part in record["floors"].items()}
-    versus = record["versus_random"]
-    values["versus_random"] = Comparison(
-        difference=_summary(versus["difference"]), beats=versus["beats"], reason=versus["reason"]
-    )
+    values["versus_random"] = comparison_from_json(record["versus_random"])
+    values["others"] = {name: _other(part) for name, part in record.get("others", {}).items()}
     return SubsetReport(**values)
+
+
+def _other(record: Mapping[str, Any]) -> OtherProbe:
+    values = dict(record)
+    values |= {name: _scores(record[name]) for name in ("pretrained", "random")}
+    values["versus_random"] = comparison_from_json(record["versus_random"])
+    values |= {name: tuple(record[name]) for name in ("num_trained_on", "chosen")}
+    return OtherProbe(**values)
 
 
 def _scores(record: Mapping[str, Any]) -> ProbeScores:
     validation, error = record.get("validation_macro_f1"), record.get("validation_mae")
     return ProbeScores(
-        metrics={name: _summary(part) for name, part in record["metrics"].items()},
+        metrics={name: summary_from_json(part) for name, part in record["metrics"].items()},
         confusion=tuple(map(tuple, record["confusion"])),
         inverse_regularisation=tuple(record["inverse_regularisation"]),
         num_unconverged_fits=record["num_unconverged_fits"],
         validation_macro_f1=None if validation is None else tuple(validation),
         validation_mae=None if error is None else tuple(error),
         undefined=dict(record.get("undefined", {})),
-    )
-
-
-def _summary(record: Mapping[str, Any]) -> Summary:
-    intervals = {
-        name: Interval(**record[name]) if record[name] else None
-        for name in ("interval", "interval_uncorrected")
-    }
-    return Summary(
-        mean=record["mean"], sd=record["sd"], per_split=tuple(record["per_split"]), **intervals
     )

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int64
 from sklearn.preprocessing import StandardScaler
 
 from eval.linear_probe import Matrix, SplitProblem
+from eval.metrics import Scores
 from eval.regression_metrics import ClassCuts, RegressionScores, regression_scores
 from eval.splits import Split, refuse_leakage
 
@@ -115,6 +116,11 @@ class RegressionProblem:
 
 
 Problem = SplitProblem | RegressionProblem
+
+
+def selection_mark(scores: Scores | RegressionScores) -> float:
+    """What validation chooses by, more is better: macro-F1, or minus the mean absolute error."""
+    return scores.macro_f1 if isinstance(scores, Scores) else -scores.values["mae"]
 
 
 def fit_ridge(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_sharding.batch import TripleBatch
 from data_sharding.schema import MODALITIES
-from pretrain.models import Backbone
+from pretrain.models import Backbone, Encoded
 
 SUBSETS: tuple[str, ...] = (*MODALITIES, "fused")
 """What is probed unless something else is asked for."""
@@ -66,8 +66,18 @@ def represent(backbone: Backbone, batch: TripleBatch, names: Sequence[str]) -> d
     Returns:
         By name, [batch, dim]; rows that are not `readable` mean nothing.
     """
-    encoded = backbone.embed(backbone.inputs(batch))
-    present = batch.present.to(backbone.image_mean.device)
+    return represent_encoded(backbone, backbone.embed(backbone.inputs(batch)), batch.present, names)
+
+
+@torch.no_grad()
+def represent_encoded(
+    backbone: Backbone,
+    encoded: Mapping[str, Encoded],
+    present: Bool[Tensor, "batch 3"],
+    names: Sequence[str],
+) -> dict[str, Tensor]:
+    """As `represent`, of what the encoders made of the batch."""
+    present = present.to(backbone.image_mean.device)
     values = {name: part.pooled for name, part in encoded.items()}
     for name in names:
         if name not in MODALITIES:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_sharding.folder_lock import held_in_turn
 from eval.best import BEST_FILE, Candidate, Choice
-from eval.probe_report import ProbeReport
+from eval.probe_report import ProbeReport, ProbeScores
 from eval.records import write_json, write_text
 from eval.report import REPORT_FILE, render
 from eval.run_record import read_run
@@ -81,10 +81,22 @@ def _scalars(report: ProbeReport) -> Mapping[str, float]:
     metric, found = report.task["metric"], {}
     for subset, part in report.subsets.items():
         place = f"probe/{report.task['name']}/{subset}"
-        found[f"{place}/{metric}"] = part.pretrained.metrics[metric].mean
-        found[f"{place}/random"] = part.floors["random"].metrics[metric].mean
-        if marks := part.pretrained.validation_macro_f1:
-            found[f"{place}/validation"] = _mean(marks)
+        found |= _of_probe(place, metric, part.pretrained, part.floors["random"])
+        for name, other in part.others.items():
+            tag = name.replace(" %", "_percent").replace(" ", "_")
+            found |= _of_probe(f"{place}/{tag}", metric, other.pretrained, other.random)
+    return found
+
+
+def _of_probe(
+    place: str, metric: str, pretrained: ProbeScores, random: ProbeScores
+) -> dict[str, float]:
+    found = {
+        f"{place}/{metric}": pretrained.metrics[metric].mean,
+        f"{place}/random": random.metrics[metric].mean,
+    }
+    if marks := pretrained.validation_macro_f1:
+        found[f"{place}/validation"] = _mean(marks)
     return found
 
 

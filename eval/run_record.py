@@ -9,8 +9,11 @@ from typing import Any
 
 from eval.best import Choice, choose_best, read_checkpoints
 from eval.card import task_name
+from eval.embedding_map import EmbeddingMap, map_from_json
+from eval.finetune.report import FineTuneReport, read_fine_tunes
 from eval.probe_report import ProbeReport, report_from_json
 from eval.records import read_json
+from eval.retrieval_record import StoredRetrieval, read_retrievals
 from pretrain.health.verdict import Verdict, verdict_from_json
 
 _IMAGE_URI = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
@@ -50,6 +53,12 @@ class RunRecord:
     """By task, then by step; not of weights that others have replaced."""
     choice: Choice
     """The best checkpoint."""
+    maps: Mapping[tuple[str, str], EmbeddingMap]
+    """Embedding maps by task and digest of the checkpoint."""
+    retrievals: tuple[StoredRetrieval, ...]
+    """The newest answer to each question of ``triptych retrieve``."""
+    fine_tunes: tuple[FineTuneReport, ...]
+    """By task, then by step; not of weights that others have replaced."""
     views: tuple[SampleViews, ...]
     checkpoints: tuple[str, ...]
     health: HealthRecord | None
@@ -63,8 +72,8 @@ def read_run(run: Path) -> RunRecord:
     """Read a run folder.
 
     Raises:
-        ValueError: The folder does not exist or holds nothing of a run; or a probe report or the
-            views cannot be read.
+        ValueError: The folder does not exist or holds nothing of a run; or a probe report, a
+            fine-tuning or retrieval report, a map or the views cannot be read.
     """
     known = ("config.json", "metrics.jsonl", "checkpoints", "probes")
     if not any((run / name).exists() for name in known):
@@ -74,9 +83,8 @@ def read_run(run: Path) -> RunRecord:
     path = run / "config.json"
     config = read_json(path) if path.is_file() else {}
     checkpoints = read_checkpoints(run)
-    probes = _read_probes(
-        run / "probes", {name: digest for name, (digest, _) in checkpoints.items()}
-    )
+    digests = {name: digest for name, (digest, _) in checkpoints.items()}
+    probes = _read_probes(run / "probes", digests)
     tasks = [task_name(task) for task in config.get("probe_tasks") or ()]
     return RunRecord(
         name="/".join(run.resolve().parts[-2:]),
@@ -84,6 +92,9 @@ def read_run(run: Path) -> RunRecord:
         metrics=metrics,
         probes=probes,
         choice=choose_best(probes, tasks, dict(checkpoints.values())),
+        maps=_read_maps(run / "maps"),
+        retrievals=read_retrievals(run, digests),
+        fine_tunes=tuple(one for one in read_fine_tunes(run) if _still_there(one, digests)),
         views=_read_views(run / "views" / "views.json"),
         checkpoints=tuple(
             path.parent.name for path in sorted(run.glob("checkpoints/step-????????/COMPLETE"))
@@ -139,12 +150,28 @@ def _read_probes(folder: Path, digests: Mapping[str, str]) -> tuple[ProbeReport,
             report = report_from_json(read_json(path))
         except ValueError as error:
             raise ValueError(f"{path}: {error}; remove it or probe again") from None
-        made_of = report.checkpoint["digest"]
-        if digests.get(report.checkpoint["name"], made_of) == made_of:
+        if _still_there(report, digests):
             reports.append(report)
     return tuple(
         sorted(reports, key=lambda report: (report.task["name"], report.checkpoint["step"]))
     )
+
+
+def _still_there(report: ProbeReport | FineTuneReport, digests: Mapping[str, str]) -> bool:
+    """Whether the place of its weights is theirs, or empty."""
+    made_of = report.checkpoint["digest"]
+    return digests.get(report.checkpoint["name"], made_of) == made_of
+
+
+def _read_maps(folder: Path) -> dict[tuple[str, str], EmbeddingMap]:
+    made = {}
+    for path in sorted(folder.glob("*/*.json")):
+        try:
+            found = map_from_json(read_json(path))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; remove it") from None
+        made[found.task, str(found.checkpoint["digest"])] = found
+    return made
 
 
 def _read_views(path: Path) -> tuple[SampleViews, ...]:

@@ -16,7 +16,7 @@ from data_sharding.stream.evaluation import evaluation_pass
 from data_sharding.stream.order import Slice
 from eval.card import Task, TaskCard
 from eval.representations import readable
-from eval.splits import Split
+from eval.splits import Split, strata_of
 from pretrain.models import Backbone
 
 UNIT_KEY = "group"
@@ -49,10 +49,7 @@ class TaskSamples:
     @property
     def strata(self) -> Int64[np.ndarray, "sample"]:
         """What is shared out evenly: the class, or the fifth of the labels that a number is in."""
-        if np.issubdtype(self.labels.dtype, np.integer):
-            return self.labels
-        bounds = np.unique(np.quantile(self.labels, (0.2, 0.4, 0.6, 0.8)))
-        return np.searchsorted(bounds, self.labels, side="right").astype(np.int64)
+        return strata_of(self.labels)
 
     def has(self, subset: str) -> Bool[np.ndarray, "sample"]:
         """Samples that a representation can be read from."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 Rows = Int64[np.ndarray, "_"]
 PARTS: tuple[str, ...] = ("train", "test", "validation")
@@ -139,6 +139,16 @@ def draws_of_fixed_parts(
                 drawn.extend(rows_of[group])
         made.append(replace(fixed, train=np.sort(np.array(drawn, dtype=np.int64))))
     return tuple(made)
+
+
+def strata_of(
+    labels: Int64[np.ndarray, "sample"] | Float64[np.ndarray, "sample"],
+) -> Int64[np.ndarray, "sample"]:
+    """What is shared out evenly: the class, or the fifth of the labels that a number is in."""
+    if np.issubdtype(labels.dtype, np.integer):
+        return labels.astype(np.int64)
+    bounds = np.unique(np.quantile(labels, (0.2, 0.4, 0.6, 0.8)))
+    return np.searchsorted(bounds, labels, side="right").astype(np.int64)
 
 
 def num_draws(splits: Sequence[Split]) -> int:

@@ -1,7 +1,7 @@
 """Representations and their floors, and their vote, fitted over all splits: no files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32
@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from data_sharding.parallel import in_processes
 from data_sharding.schema import MODALITIES
+from eval.attentive_tokens import TokenTable
 from eval.fits import Fit, FitJob, fit_all_splits
 from eval.floors import shuffled_labels, tfidf_split
 from eval.late_fusion import EVEN_VOTE, fuse_late
@@ -33,6 +34,8 @@ class SubsetInput:
     problems: Sequence[Problem]
     """One per split, without samples that lack the modality."""
     measure: Measure
+    tokens: Mapping[str, TokenTable] = field(default_factory=dict)
+    """For attentive probes: of the pretrained backbone, and of fresh ones by seed."""
 
     def jobs(self) -> "dict[str, FitJob | TextJob]":
         """What is fitted for it, by name."""

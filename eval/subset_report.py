@@ -16,7 +16,7 @@ from eval.comparison import Comparison, Summary, compare, compare_draws, summari
 from eval.floors import constant_split
 from eval.linear_probe import SplitResult
 from eval.metrics import Scores
-from eval.probe_report import ProbeScores, SubsetReport
+from eval.probe_report import OtherProbe, ProbeScores, SubsetReport
 from eval.problems import mean_test_share
 from eval.regression import Problem
 from eval.splits import num_draws
@@ -76,11 +76,38 @@ def report_subset(row: Row, measure: Measure, results: Results) -> SubsetReport:
         pretrained=scores.pop(PRETRAINED),
         versus_random=pool.versus(scores["random"], arms[PRETRAINED], draws),
         floors=scores,
-        random_seeds={
-            seed: float(np.mean([result.scores.values[measure.metric] for result in results[seed]]))
-            for seed in row.seeds
-        },
+        random_seeds=_seed_means(row, measure, results),
     )
+
+
+def report_other(row: Row, measure: Measure, results: Results) -> OtherProbe:
+    """Another probe of a representation: its scores, and those of fresh backbones.
+
+    Args:
+        row: The problems that it was fitted on, and the fresh backbones' names.
+        measure: How the task is scored.
+        results: ``pretrained`` and the fresh backbones'.
+    """
+    pool, ours = _Pool(row, measure), results[PRETRAINED]
+    arms = {PRETRAINED: [ours], "random": [results[seed] for seed in row.seeds]}
+    draws = {name: pool.draws(by_seed) for name, by_seed in arms.items()}
+    random = pool.scores(arms["random"], draws["random"])
+    return OtherProbe(
+        pretrained=pool.scores([ours], draws[PRETRAINED]),
+        random=random,
+        random_seeds=_seed_means(row, measure, results),
+        versus_random=pool.versus(random, [ours], draws),
+        num_trained_on=tuple(len(problem.split.train) for problem in row.problems),
+        chosen=tuple(result.chosen for result in ours),
+    )
+
+
+def _seed_means(row: Row, measure: Measure, results: Results) -> dict[str, float]:
+    """Mean of the task's metric for each fresh backbone."""
+    return {
+        seed: float(np.mean([result.scores.values[measure.metric] for result in results[seed]]))
+        for seed in row.seeds
+    }
 
 
 class _Pool:

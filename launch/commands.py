@@ -16,8 +16,10 @@ from eval.run_pages import renew_pages_or_warn
 from eval.tasks import load_task
 from launch.aside import Where, run_aside
 from launch.cluster import ClusterConfig
+from launch.compare_command import compare_command
 from launch.demo import DemoConfig, run_demo
 from launch.embed_command import embed_command
+from launch.finetune_command import finetune_command
 from launch.job_commands import cancel_command, logs_command
 from launch.local import run_local
 from launch.plan_command import plan_command
@@ -88,7 +90,7 @@ class ProbeCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Draw losses, health, probe scores and views of a run as one self-contained page."""
+    """Draw a run as one self-contained page: scores beside floors, retrieval, losses, health."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
@@ -208,6 +210,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "pretrain": pretrain_command,
     "task": task_command,
     "probe": probe_command,
+    "finetune": finetune_command,
     "retrieve": retrieve_command,
     "publish": publish_command,
     "verify-backbone": verify_backbone_command,
@@ -215,6 +218,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fit-head": fit_head_command,
     "predict": predict_command,
     "report": report_command,
+    "compare": compare_command,
     "status": status_command,
     "logs": logs_command,
     "cancel": cancel_command,

@@ -209,6 +209,10 @@ class Training:
             zero_stage=self._config.zero_stage,
         )
 
+    @property
+    def _working_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self._config.precision == "bf16" else torch.float32
+
     def _build_target(self, network: nn.Module) -> Target:
         config = self._config
         return Target(
@@ -217,7 +221,7 @@ class Training:
                 self.source.num_samples, config.batch.global_samples, config.total_steps
             ),
             config.total_steps,
-            working_dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+            working_dtype=self._working_dtype,
             shared_out=None if self._engine.replicated else self._engine.master_fragments(),
         )
 
@@ -245,7 +249,13 @@ class Training:
 
     def _augment(self) -> Augment:
         log_mel = LogMel(self._stats.log_mel).to(self._engine.device)
-        return Augment(self._config.views, log_mel, self._config.seed)
+        return Augment(
+            self._config.views,
+            log_mel,
+            self._config.seed,
+            dtype=self._working_dtype,
+            compiled=self._config.compile == "all",
+        )
 
     def _measure(self, progress: Progress, report: StepReport) -> dict[str, float]:
         """Metrics of a logged step."""

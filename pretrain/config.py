@@ -130,8 +130,9 @@ class PretrainConfig:
     too, 3 weights too. The target's float32 masters are shared out at 3, and in bf16 from 1 on; a
     checkpoint can be resumed at another stage and on other ranks."""
 
-    compile: Literal["off", "encoders"] = "off"
-    """What torch.compile makes faster; the first steps then take minutes."""
+    compile: Literal["off", "encoders", "all"] = "off"
+    """What torch.compile makes faster; the first steps then take minutes. `all`: the encoders, and
+    the views of sound, on a GPU alone."""
 
     kernels: Kernels | None = None
     """`fused`: the Triton kernels of loss, views, target and LARS, which need a GPU; `reference`:
@@ -232,12 +233,17 @@ class PretrainConfig:
         audio.check_frames(self.views.audio.crop_seconds, log_mel, "views.audio.crop_seconds")
 
     def check_kernels(self, on_gpu: bool) -> None:
-        """Whether the kernels that the run takes are there, and are for its pictures.
+        """Whether what the run has compiled is there, and is for its device and its pictures.
 
         Raises:
             ValueError: they are not.
         """
         require(self.kernels, on_gpu)
+        if self.compile == "all" and not on_gpu:
+            raise ValueError(
+                "pretrain.compile all needs a GPU, and this run has none: compiled views of sound "
+                "are no faster on a CPU; ask for encoders"
+            )
         if self.kernels == "fused" or (self.kernels is None and on_gpu):
             pixels = self.backbone.image.size_pixels
             check_pictures(pixels, pixels, blur_side(pixels, self.views.image))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pretrain.fragment_files import FragmentReader, entries, snapshot, whole_entries
 from pretrain.fragments import Fragment, Gather, whole
-from pretrain.kernels import TensorTable, ema_update_
+from pretrain.kernels import StepNumbers, TensorTable, ema_numbers, ema_update_
 from pretrain.parts import Write
 from pretrain.schedules import ema_tau, preset_tau
 
@@ -85,6 +85,7 @@ class Target:
         self._gather: Gather | None = None
         self._places: list[Tensor] | None = None
         self._table = TensorTable()
+        self._weight = StepNumbers(1, next(network.parameters()).detach())
         if shared_out is not None:
             self.masters = [_stretch(followed, f) for f in shared_out if f.name in followed]
             sizes = {name: parameter.numel() for name, parameter in followed.items()}
@@ -97,15 +98,20 @@ class Target:
         """Tau of the update that follows optimizer step ``step`` (counted from 0)."""
         return ema_tau(step, self._total_steps, self._base_tau)
 
-    def update(self, online: Iterable[Fragment], step: int) -> None:
-        """Follow the online weights; call once, after an optimizer step that was applied.
+    def set_pace(self, step: int) -> None:
+        """Have the next update follow by the tau of optimizer step ``step``, counted from 0."""
+        self._weight.set(ema_numbers(self.tau(step)))
+
+    def update(self, online: Iterable[Fragment]) -> None:
+        """Follow the online weights, at the pace that was set for the step.
+
+        Call once, after an optimizer step that was applied.
 
         Collective where the ranks share the masters out.
 
         Args:
             online: This rank's float32 masters of the online network; names that the target
                 lacks (the predictors) are passed over.
-            step: The optimizer step just applied, counted from 0.
 
         Raises:
             ValueError: a target parameter has no online counterpart.
@@ -117,7 +123,7 @@ class Target:
             ema_update_(
                 [master.value for master in self.masters],
                 [sources[master.name, master.start] for master in self.masters],
-                self.tau(step),
+                self._weight.tensor,
                 copies,
                 table=self._table,
             )

@@ -50,7 +50,7 @@ def build_networks(
     networks = objective.networks(backbone)
     if config.activation_checkpointing == "encoders":
         backbone.enable_activation_checkpointing()
-    if config.compile == "encoders":
+    if config.compile != "off":
         backbone.compile_encoders()
         target = networks.target.backbone
         assert isinstance(target, Backbone)

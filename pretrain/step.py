@@ -138,6 +138,7 @@ class TrainStep:
         set_learning_rate(engine.parameter_groups, rate)
         decay = weight_decay(step, settings.total_steps, settings.optim)
         set_weight_decay(engine.parameter_groups, decay)
+        self._target.set_pace(step)
 
         views = self._augment(media_to(batch, engine.device))
         self._busy += time.monotonic() - began
@@ -146,7 +147,7 @@ class TrainStep:
             applied, reports = self._accumulate(batch, views, scales, weights)
             if not applied:
                 raise NonFiniteLossError(self._culprits(batch, views, scales, weights, reports))
-        self._target.update(engine.master_fragments(), step)
+        self._target.update(engine.master_fragments())
 
         by_term, busy_seconds = self._over_ranks([report.by_term for report in reports])
         return StepReport(

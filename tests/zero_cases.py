@@ -138,8 +138,8 @@ def follow(average, weight, base_tau, step):
 class RoundedTarget(Target):
     """Its masters are rounded to bfloat16 after every update."""
 
-    def update(self, online, step):
-        super().update(online, step)
+    def update(self, online):
+        super().update(online)
         for master in self.masters:
             master.value.copy_(master.value.bfloat16())
 
@@ -175,7 +175,8 @@ class Trained:
             if self.step == step:
                 break
             if self._train(rows):
-                self.target.update(self.engine.master_fragments(), self.step)
+                self.target.set_pace(self.step)
+                self.target.update(self.engine.master_fragments())
                 if self.case.precision == "bf16":
                     self._replay()
                 self.step += 1
@@ -200,7 +201,8 @@ class Trained:
         return SAMPLES // self.engine.world_size // self.case.accumulation_steps
 
     def _replay(self):
-        self.rounded.update(self.engine.master_fragments(), self.step)
+        self.rounded.set_pace(self.step)
+        self.rounded.update(self.engine.master_fragments())
         online = dict(self.engine.master_parameters())
         self.replayed = {
             name: follow(value, online[name], self.case.tau, self.step)

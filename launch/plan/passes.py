@@ -30,6 +30,10 @@ MOMENTS = {"adamw": 2, "sgd": 1, "lars": 1, "adagrad": 1}
 """Numbers that an optimizer keeps for each weight."""
 
 
+ON_DEVICE = 2
+"""Batches of crops: `pretrain.prefetch` sends the next one while a step runs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Passes:
     """What one micro-batch of one rank takes.
@@ -40,7 +44,7 @@ class Passes:
         online_flops: Of the online network's.
         backward_flops: Of the backward pass, what is computed again included.
         activation_bytes: Most that all tensors take at once beside weights and their gradients,
-            the views included.
+            the views included, and what this batch's and the next one's are made of.
     """
 
     target_flops: int
@@ -127,20 +131,34 @@ class Rehearsal:
         with without_content():
             memory = LiveBytes()
             with memory:
+                batches = [self._batch(rank_samples) for _ in range(ON_DEVICE)]
                 views = self._views(rank_samples, complete)
             part = views.rows(0, micro_samples)
-            return pass_through(online, target, part, self._objective, memory)
+            passes = pass_through(online, target, part, self._objective, memory)
+        del batches  # which lay there all the while
+        return passes
+
+    def _batch(self, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crops of pictures and sounds, as they reach the device."""
+        side, clip = self._config.backbone.image.size_pixels, self._clip_samples
+        pictures = torch.zeros(samples, 2, 3, side, side, dtype=torch.uint8)
+        return pictures, torch.zeros(samples, 2, clip)
+
+    @property
+    def _clip_samples(self) -> int:
+        return round(self._config.views.audio.crop_seconds * self._stats.log_mel.sample_rate_hz)
 
     def _views(self, samples: int, complete: bool) -> Views:
         """As `Augment` gives them."""
         backbone, log_mel = self._config.backbone, self._stats.log_mel
         tokens, side = (2, samples, backbone.text.max_tokens), backbone.image.size_pixels
-        clip = round(self._config.views.audio.crop_seconds * log_mel.sample_rate_hz)
+        frames = self._clip_samples // log_mel.hop_samples + 1
+        pictures = torch.bfloat16 if self._config.precision == "bf16" else torch.float32
         return Views(
             token_ids=torch.zeros(tokens, dtype=torch.int64),
             token_mask=torch.zeros(tokens, dtype=torch.bool),
-            image=torch.zeros(2, samples, 3, side, side),
-            log_mel=torch.zeros(2, samples, log_mel.num_mels, clip // log_mel.hop_samples + 1),
+            image=torch.zeros(2, samples, 3, side, side, dtype=pictures),
+            log_mel=torch.zeros(2, samples, log_mel.num_mels, frames),
             present=torch.zeros(samples, len(MODALITIES), dtype=torch.bool),
             subset=torch.zeros(2, samples, len(MODALITIES), dtype=torch.bool),
             complete=complete,

@@ -10,9 +10,10 @@ from pretrain.kernels.adamw import adamw_ema_
 from pretrain.kernels.choice import Kernels, chosen, require, runs_fused, using
 from pretrain.kernels.ema import ema_update_
 from pretrain.kernels.lars import LarsTable, lars_ema_
-from pretrain.kernels.layers import LarsEma, Layers
+from pretrain.kernels.layers import LarsEma, Layers, lars_numbers
 from pretrain.kernels.loss import fused_all_pairs_loss, fused_weighted_loss
-from pretrain.kernels.partition import AdamwEma, FlatPartition
+from pretrain.kernels.numbers import StepNumbers, ema_numbers
+from pretrain.kernels.partition import AdamwEma, FlatPartition, adamw_numbers
 from pretrain.kernels.photometric import CHANGES, check_pictures, fused_photometric
 from pretrain.kernels.table import TensorTable
 
@@ -24,15 +25,19 @@ __all__ = [
     "LarsEma",
     "LarsTable",
     "Layers",
+    "StepNumbers",
     "TensorTable",
     "adamw_ema_",
+    "adamw_numbers",
     "check_pictures",
     "chosen",
+    "ema_numbers",
     "ema_update_",
     "fused_all_pairs_loss",
     "fused_photometric",
     "fused_weighted_loss",
     "lars_ema_",
+    "lars_numbers",
     "require",
     "runs_fused",
     "using",

@@ -65,20 +65,24 @@ def adamw_ema_kernel(
     targets,
     parameter_copies,
     target_copies,
+    numbers,
     numel,
-    keep,
-    step_size,
     mean_weight,
     beta2,
-    root_scale,
     eps,
-    ema_weight,
     HAS_PARAMETER_COPY: tl.constexpr,
     HAS_TARGET: tl.constexpr,
     HAS_TARGET_COPY: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """AdamW over a flat partition, then the EMA of what it gave, and copies of both."""
+    """AdamW over a flat partition, then the EMA of what it gave, and copies of both.
+
+    ``numbers`` points to `partition.adamw_numbers`.
+    """
+    keep = tl.load(numbers)
+    step_size = tl.load(numbers + 1)
+    root_scale = tl.load(numbers + 2)
+    ema_weight = tl.load(numbers + 3)
     start = tl.program_id(0).to(tl.int64) * BLOCK
     index = start + tl.arange(0, BLOCK)
     # Two bodies: without a mask loads are 16 bytes wide whatever the size of the partition.

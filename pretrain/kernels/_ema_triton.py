@@ -45,7 +45,8 @@ def ema_kernel(
     """The EMA of many tensors; a program has one block of one tensor.
 
     ``tensors`` has a row of int64 for each: addresses of target, online and copy, number of
-    entries. ``blocks`` has a row of int32 for each program: tensor, block of it.
+    entries. ``blocks`` has a row of int32 for each program: tensor, block of it. ``weight`` points
+    to 1 - tau.
     """
     program = tl.program_id(0)
     row = tensors + tl.load(blocks + 2 * program) * 4
@@ -54,6 +55,7 @@ def ema_kernel(
     online = tl.load(row + 1)
     copy = tl.load(row + 2)
     numel = tl.load(row + 3)
+    share = tl.load(weight)
     index = start + tl.arange(0, BLOCK)
     # Loads are 16 bytes wide where no mask cuts them and the addresses allow it.
     if (start + BLOCK <= numel) & ((target | online | copy) % 16 == 0):
@@ -63,7 +65,7 @@ def ema_kernel(
             tl.multiple_of(copy.to(tl.pointer_type(COPY)), 16),
             index,
             index < numel,
-            weight,
+            share,
             HAS_COPY,
             False,
         )
@@ -74,7 +76,7 @@ def ema_kernel(
             copy.to(tl.pointer_type(COPY)),
             index,
             index < numel,
-            weight,
+            share,
             HAS_COPY,
             True,
         )

@@ -138,11 +138,9 @@ def lars_kernel(
     blocks,
     starts,
     partials,
-    learning_rate,
+    numbers,
     momentum,
-    weight_decay,
     coefficient,
-    ema_weight,
     GRADIENT: tl.constexpr,
     COPY: tl.constexpr,
     ADAPTS: tl.constexpr,
@@ -155,10 +153,13 @@ def lars_kernel(
     """LARS, then the EMA of what it gave, and copies of both; a program has a block of a layer.
 
     ``starts`` has each layer's first part in ``partials``, and the number of all parts at its end.
+    ``numbers`` points to `layers.lars_numbers`.
     """
     program = tl.program_id(0)
     layer = tl.load(blocks + 2 * program)
-    rate = learning_rate
+    rate = tl.load(numbers)
+    weight_decay = tl.load(numbers + 1)
+    ema_weight = tl.load(numbers + 2)
     if ADAPTS:
         first = tl.load(starts + layer)
         last = tl.load(starts + layer + 1)

@@ -22,7 +22,7 @@ BLOCK = 2048
 def ema_update_(
     targets: Sequence[Tensor],
     onlines: Sequence[Tensor],
-    tau: float,
+    weight: Float32[Tensor, " 1"],
     copies: Sequence[Tensor] | None = None,
     distance: Float32[Tensor, ""] | None = None,
     table: TensorTable | None = None,
@@ -32,7 +32,7 @@ def ema_update_(
     Args:
         targets: As in the twin, like the next four.
         onlines: Of one dtype, float32 or narrower.
-        tau: Share of the old target kept.
+        weight: `numbers.ema_numbers`; where the targets live.
         copies: Of one dtype.
         distance: Overwritten where it is given.
         table: Kept by the caller for the next call with the same tensors; None makes one anew,
@@ -40,23 +40,23 @@ def ema_update_(
 
     Raises:
         ValueError: targets, onlines and copies differ in number or shape, onlines or copies
-            among themselves in dtype, a target is not float32, or tau is outside [0, 1].
+            among themselves in dtype, or a target is not float32.
     """
-    _check(targets, onlines, tau, copies)
+    _check(targets, onlines, copies)
     if not targets:  # a rank may hold no part of a small network
         if distance is not None:
             distance.zero_()
         return
     if runs_fused(targets[0]):
-        fused_ema_update_(targets, onlines, tau, copies, distance, table)
+        fused_ema_update_(targets, onlines, weight, copies, distance, table)
     else:
-        reference.ema_update_(targets, onlines, tau, copies, distance)
+        reference.ema_update_(targets, onlines, weight, copies, distance)
 
 
 def fused_ema_update_(
     targets: Sequence[Tensor],
     onlines: Sequence[Tensor],
-    tau: float,
+    weight: Float32[Tensor, " 1"],
     copies: Sequence[Tensor] | None = None,
     distance: Float32[Tensor, ""] | None = None,
     table: TensorTable | None = None,
@@ -84,7 +84,7 @@ def fused_ema_update_(
             rows.tensors,
             rows.blocks,
             partials,
-            1.0 - tau,
+            weight,
             ONLINE=_ema_triton.TYPES[onlines[0].dtype],
             COPY=_ema_triton.TYPES[written[0].dtype],
             HAS_COPY=copies is not None,
@@ -98,11 +98,8 @@ def fused_ema_update_(
 def _check(
     targets: Sequence[Tensor],
     onlines: Sequence[Tensor],
-    tau: float,
     copies: Sequence[Tensor] | None,
 ) -> None:
-    if not 0.0 <= tau <= 1.0:
-        raise ValueError(f"ema: tau must be in [0, 1], got {tau}")
     for name, others in (("onlines", onlines), ("copies", copies)):
         if others is None:
             continue

@@ -3,27 +3,42 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from jaxtyping import Float
 from torch import Tensor
+
+from pretrain.kernels.numbers import ema_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class LarsEma:
     """The numbers of one step."""
 
-    learning_rate: float
+    changing: Float[Tensor, "3"]
+    """`lars_numbers`, of the parameters' dtype and where they live."""
     momentum: float
     """Share of the old velocity kept, in [0, 1)."""
-    weight_decay: float = 0.0
     trust_coefficient: float | None = None
     """A layer's step is about this share of its weights; None: all layers have the same rate."""
-    tau: float = 1.0
-    """Share of the old target kept, in [0, 1]."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.momentum < 1.0:
             raise ValueError(f"lars: momentum must be in [0, 1), got {self.momentum}")
-        if not 0.0 <= self.tau <= 1.0:
-            raise ValueError(f"lars: tau must be in [0, 1], got {self.tau}")
+
+
+def lars_numbers(
+    learning_rate: float, weight_decay: float = 0.0, tau: float = 1.0
+) -> tuple[float, float, float]:
+    """What of `LarsEma` changes from step to step, as the kernel reads it.
+
+    Args:
+        learning_rate: Of all layers, before the share of each.
+        weight_decay: Added to the gradient, as a share of the weight.
+        tau: Share of the old target kept.
+
+    Raises:
+        ValueError: tau is outside [0, 1].
+    """
+    return (learning_rate, weight_decay, *ema_numbers(tau))
 
 
 @dataclass(frozen=True, kw_only=True)

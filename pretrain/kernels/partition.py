@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from pretrain.kernels.numbers import ema_numbers
+
 MASTERS = ("parameters", "means", "squares", "targets")
 """What of a partition is float32 in any case."""
 
@@ -15,38 +17,52 @@ MASTERS = ("parameters", "means", "squares", "targets")
 class AdamwEma:
     """The numbers of one step."""
 
-    learning_rate: float
+    changing: Float32[Tensor, "4"]
+    """`adamw_numbers` for the same betas, where the partition lives."""
     betas: tuple[float, float]
     eps: float
-    weight_decay: float
-    """Decoupled: a share of ``learning_rate`` of each parameter."""
-    step: int
-    """Counted from 1, as torch's bias correction does."""
-    tau: float = 1.0
-    """Share of the old target kept, in [0, 1]."""
 
     def __post_init__(self) -> None:
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ValueError(f"adamw: betas must be in [0, 1), got {self.betas}")
-        if self.step < 1:
-            raise ValueError(f"adamw: steps are counted from 1, got {self.step}")
-        if not 0.0 <= self.tau <= 1.0:
-            raise ValueError(f"adamw: tau must be in [0, 1], got {self.tau}")
+        _check_betas(self.betas)
 
-    @property
-    def keep(self) -> float:
-        """What weight decay leaves of a parameter."""
-        return 1.0 - self.learning_rate * self.weight_decay
 
-    @property
-    def step_size(self) -> float:
-        """Learning rate over the first moment's bias correction."""
-        return self.learning_rate / (1.0 - self.betas[0] ** self.step)
+def adamw_numbers(
+    learning_rate: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    step: int,
+    tau: float = 1.0,
+) -> tuple[float, float, float, float]:
+    """What of `AdamwEma` changes from step to step, as the kernel reads it.
 
-    @property
-    def root_correction(self) -> float:
-        """What the second moment's root is divided by."""
-        return math.sqrt(1.0 - self.betas[1] ** self.step)
+    Args:
+        learning_rate: Of this step.
+        betas: Decay of the first and the second moment.
+        weight_decay: Decoupled: a share of ``learning_rate`` of each parameter.
+        step: Counted from 1, as torch's bias correction does.
+        tau: Share of the old target kept.
+
+    Returns:
+        What weight decay leaves of a parameter; the learning rate over the first moment's bias
+        correction; what the second moment's root is multiplied by; 1 - tau.
+
+    Raises:
+        ValueError: a number is outside its range.
+    """
+    _check_betas(betas)
+    if step < 1:
+        raise ValueError(f"adamw: steps are counted from 1, got {step}")
+    return (
+        1.0 - learning_rate * weight_decay,
+        learning_rate / (1.0 - betas[0] ** step),
+        1.0 / math.sqrt(1.0 - betas[1] ** step),
+        *ema_numbers(tau),
+    )
+
+
+def _check_betas(betas: tuple[float, float]) -> None:
+    if not all(0.0 <= beta < 1.0 for beta in betas):
+        raise ValueError(f"adamw: betas must be in [0, 1), got {betas}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,18 +16,18 @@ from pretrain.kernels.partition import AdamwEma, FlatPartition
 def ema_update_(
     targets: Sequence[Tensor],
     onlines: Sequence[Tensor],
-    tau: float,
+    weight: Float32[Tensor, " 1"],
     copies: Sequence[Tensor] | None = None,
     distance: Float32[Tensor, ""] | None = None,
 ) -> None:
-    """``target <- target + (1 - tau) (online - target)``; then ``copy <- target``, rounded.
+    """``target <- target + weight (online - target)``; then ``copy <- target``, rounded.
 
     Source: Grill et al. 2020, arXiv 2006.07733, equation 1.
 
     Args:
         targets: float32 masters, updated in place.
         onlines: Tensors of the same shapes, float32 or bfloat16.
-        tau: Share of the old target kept, in [0, 1].
+        weight: `numbers.ema_numbers`, 1 - tau.
         copies: Working copies of the same shapes in any float type, overwritten.
         distance: Overwritten with the squared distance of the online weights from the targets
             as they were, over all tensors.
@@ -36,7 +36,7 @@ def ema_update_(
     if distance is not None:
         gaps = torch._foreach_sub(sources, list(targets))
         distance.copy_(torch.stack(torch._foreach_norm(gaps)).square().sum())
-    torch._foreach_lerp_(list(targets), sources, 1.0 - tau)
+    _lerp_(targets, sources, weight[0])
     if copies is not None:
         torch._foreach_copy_(list(copies), list(targets))
 
@@ -53,15 +53,15 @@ def adamw_ema_(partition: FlatPartition, numbers: AdamwEma) -> None:
     """
     gradient = partition.gradients.to(torch.float32)
     beta1, beta2 = numbers.betas
+    keep, step_size, root_scale, weight = numbers.changing.unbind()
     partition.means.lerp_(gradient, 1.0 - beta1)
     partition.squares.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-    root = partition.squares.sqrt().div_(numbers.root_correction).add_(numbers.eps)
-    partition.parameters.mul_(numbers.keep)
-    partition.parameters.addcdiv_(partition.means, root, value=-numbers.step_size)
+    root = partition.squares.sqrt().mul_(root_scale).add_(numbers.eps)
+    partition.parameters.mul_(keep).addcdiv_(step_size * partition.means, root, value=-1.0)
     if partition.parameter_copies is not None:
         partition.parameter_copies.copy_(partition.parameters)
     if partition.targets is not None:
-        partition.targets.lerp_(partition.parameters, 1.0 - numbers.tau)
+        partition.targets.lerp_(partition.parameters, weight)
     if partition.target_copies is not None and partition.targets is not None:
         partition.target_copies.copy_(partition.targets)
 
@@ -77,30 +77,37 @@ def lars_ema_(layers: Layers, numbers: LarsEma) -> None:
     """
     parameters, velocities = list(layers.parameters), list(layers.velocities)
     gradients = [gradient.to(parameters[0].dtype) for gradient in layers.gradients]
-    changes = torch._foreach_add(gradients, parameters, alpha=numbers.weight_decay)
-    torch._foreach_mul_(changes, _rates(parameters, gradients, numbers))
+    learning_rate, weight_decay, weight = numbers.changing.unbind()
+    decays = [weight_decay.expand_as(parameter) for parameter in parameters]
+    changes = torch._foreach_addcmul(gradients, parameters, decays)
+    if numbers.trust_coefficient is None:
+        torch._foreach_mul_(changes, learning_rate)
+    else:
+        shares = _trust(parameters, gradients, weight_decay, numbers.trust_coefficient)
+        torch._foreach_mul_(changes, [learning_rate * share for share in shares])
     torch._foreach_mul_(velocities, numbers.momentum)
     torch._foreach_add_(velocities, changes)
     torch._foreach_sub_(parameters, velocities)
     if layers.parameter_copies is not None:
         torch._foreach_copy_(list(layers.parameter_copies), parameters)
     if layers.targets is not None:
-        torch._foreach_lerp_(list(layers.targets), parameters, 1.0 - numbers.tau)
+        _lerp_(layers.targets, parameters, weight)
         if layers.target_copies is not None:
             torch._foreach_copy_(list(layers.target_copies), list(layers.targets))
 
 
-def _rates(
-    parameters: list[Tensor], gradients: list[Tensor], numbers: LarsEma
-) -> list[Tensor] | list[float]:
-    """``lr trust`` of each layer."""
-    eta = numbers.trust_coefficient
-    if eta is None:
-        return [numbers.learning_rate] * len(parameters)
-    rates = []
+def _lerp_(targets: Sequence[Tensor], sources: Sequence[Tensor], weight: Tensor) -> None:
+    """On a GPU a launch for each tensor: foreach is one only for a weight that the host knows."""
+    torch._foreach_lerp_(list(targets), list(sources), [weight.expand_as(t) for t in targets])
+
+
+def _trust(
+    parameters: list[Tensor], gradients: list[Tensor], weight_decay: Tensor, eta: float
+) -> list[Tensor]:
+    """Each layer's share of the learning rate."""
+    shares = []
     norms = zip(torch._foreach_norm(parameters), torch._foreach_norm(gradients), strict=True)
     for weight, gradient in norms:
-        ratio = eta * weight / (gradient + numbers.weight_decay * weight)
-        trust = torch.where((weight > 0.0) & (gradient > 0.0), ratio, 1.0)
-        rates.append(numbers.learning_rate * trust)
-    return rates
+        ratio = eta * weight / (gradient + weight_decay * weight)
+        shares.append(torch.where((weight > 0.0) & (gradient > 0.0), ratio, 1.0))
+    return shares

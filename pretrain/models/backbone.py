@@ -111,7 +111,7 @@ class Backbone(nn.Module):
 
     def read_by_encoders(self, inputs: ModelInputs) -> dict[str, tuple[Tensor, ...]]:
         """Arguments of each modality's encoder: normalised with the corpus statistics."""
-        image = (inputs.image - self.image_mean) / self.image_std
+        image = (inputs.image.float() - self.image_mean) / self.image_std
         log_mel = (inputs.log_mel - self.stats.mel_mean) / self.stats.mel_std
         return {
             "text": (inputs.token_ids, inputs.token_mask),

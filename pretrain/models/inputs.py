@@ -11,8 +11,8 @@ from torch import Tensor
 class ModelInputs:
     """What the encoders read, after views or preprocessing.
 
-    ``image`` lies in [0, 1] and ``log_mel`` is as `LogMel` gives it: the backbone itself
-    normalises both with its corpus statistics.
+    ``image`` lies in [0, 1], in float32 or bfloat16, and ``log_mel`` is as `LogMel` gives it: the
+    backbone itself normalises both with its corpus statistics, in float32.
     """
 
     token_ids: Int64[Tensor, "batch token"]

@@ -87,7 +87,7 @@ class ContentOfViews(nn.Module):
     def forward(self, views: Views) -> Content:
         """Content, in float32, for the decoders of each view."""
         config, stats = self._config, self._stats
-        image = (views.image - self.image_mean) / self.image_std
+        image = (views.image.float() - self.image_mean) / self.image_std
         log_mel = (views.log_mel - stats.mel_mean) / stats.mel_std
         parts = (
             views.token_ids,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pretrain.kernels import LarsEma, LarsTable, Layers, lars_ema_
+from pretrain.kernels import LarsEma, LarsTable, Layers, StepNumbers, lars_ema_, lars_numbers
 from pretrain.optim.groups import weights_and_gradients
 
 
@@ -24,7 +24,7 @@ class Lars(torch.optim.Optimizer):
     its weights or its gradient are all zero (trust 1). In groups with ``stacked`` True each entry
     along a tensor's first axis is a layer.
 
-    On a GPU a group takes two launches, or one without rates of its own.
+    On a GPU a group takes two launches, or one without rates of its own, and a copy of its numbers.
 
     It needs whole layers, so it is wrong on ZeRO's flat partitions. It was made for convolutional
     networks; ViTs are known to collapse under it.
@@ -59,6 +59,7 @@ class Lars(torch.optim.Optimizer):
         }
         super().__init__(groups, defaults)
         self._tables: defaultdict[int, LarsTable] = defaultdict(LarsTable)
+        self._changing: dict[int, StepNumbers] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -66,13 +67,27 @@ class Lars(torch.optim.Optimizer):
         assert closure is None, "the loop computes the loss"
         for number, group in enumerate(self.param_groups):
             weights, gradients = weights_and_gradients(group)
+            if not weights:
+                continue
             velocities = [self._velocity(p) for p in weights]
             layers = Layers(
                 parameters=_layers(group, weights),
                 gradients=_layers(group, gradients),
                 velocities=_layers(group, velocities),
             )
-            lars_ema_(layers, _numbers(group), self._tables[number])
+            lars_ema_(layers, self._numbers(number, weights[0]), self._tables[number])
+
+    def _numbers(self, number: int, like: Tensor) -> LarsEma:
+        """Of a group, where its layers live."""
+        group = self.param_groups[number]
+        if number not in self._changing:
+            self._changing[number] = StepNumbers(3, like)
+        decay = group["weight_decay"] if group["decays"] else 0.0
+        return LarsEma(
+            changing=self._changing[number].set(lars_numbers(group["lr"], decay)),
+            momentum=group["momentum"],
+            trust_coefficient=group["trust_coefficient"] if group["decays"] else None,
+        )
 
     def _velocity(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -86,12 +101,3 @@ def _layers(group: dict[str, Any], tensors: list[Tensor]) -> list[Tensor]:
     if not group["stacked"]:
         return tensors
     return [layer for tensor in tensors for layer in tensor.unbind()]
-
-
-def _numbers(group: dict[str, Any]) -> LarsEma:
-    return LarsEma(
-        learning_rate=group["lr"],
-        momentum=group["momentum"],
-        weight_decay=group["weight_decay"] if group["decays"] else 0.0,
-        trust_coefficient=group["trust_coefficient"] if group["decays"] else None,
-    )

@@ -77,12 +77,27 @@ class Augment:
         config: What is changed, and how much.
         log_mel: Waveform to log-mel, as the backbone's; on the device of the batches.
         seed: Of the run.
+        dtype: Of the pictures, float32 or bfloat16; sounds are float32 in any case.
+        compiled: Whether torch.compile makes few kernels of all that is done to sounds. Its first
+            batch takes a minute; the results differ by rounding.
     """
 
-    def __init__(self, config: ViewsConfig, log_mel: LogMel, seed: int) -> None:
+    def __init__(
+        self,
+        config: ViewsConfig,
+        log_mel: LogMel,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
         self._config = config
         self._log_mel = log_mel
         self._seed = seed
+        self._dtype = dtype
+        # Batches have one shape; what cannot be one graph must fail, not fall back.
+        self._audio_views = (
+            torch.compile(audio_views, fullgraph=True, dynamic=False) if compiled else audio_views
+        )
 
     def __call__(self, batch: TripleBatch) -> Views:
         """Two views of every sample of this rank's part of a global batch.
@@ -104,8 +119,9 @@ class Augment:
                 batch.image.transpose(0, 1),
                 draw_changes(draws["image"], self._config.image),
                 self._config.image,
+                self._dtype,
             ),
-            log_mel=audio_views(
+            log_mel=self._audio_views(
                 batch.waveform.transpose(0, 1), draws, self._config.audio, self._log_mel
             ),
             present=present,

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from eval.embedding_map import map_from_json, map_path
 from eval.features import extract_features, parameters_digest, recompute_batch_norm
 from eval.linear_probe import LinearProbeConfig
 from eval.probe import ProbeConfig, probe, report_path
-from eval.records import to_json_text
+from eval.records import read_json, to_json_text
 from eval.splits import SplitConfig
 from eval.tasks import Task
 from pretrain.checkpoint import CheckpointError
@@ -168,3 +169,13 @@ def test_features_that_are_not_finite_are_refused(checkpoint, few_topics):
         next(backbone.encoders["image"].parameters()).fill_(float("nan"))
     with pytest.raises(ValueError, match="image features are not finite"):
         extract_features({"it": backbone}, few_topics)
+
+
+def test_a_probe_leaves_an_embedding_map_that_tells_no_sample(probed, checkpoint, few_topics):
+    path = map_path(checkpoint, few_topics.name)
+    found = map_from_json(read_json(path))
+    assert set(found.projections) == {"text", "image", "audio", "fused"}
+    assert found.classes == few_topics.card.classes
+    assert found.checkpoint == probed.checkpoint
+    assert str(checkpoint.run) not in path.read_text()
+    assert found.num_samples == len(found.projections["text"].places) == 36

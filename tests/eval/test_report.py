@@ -100,7 +100,7 @@ def test_the_page_shows_scores_losses_health_and_views(run):
         "Collapsed: these weights are unfit to publish",
         "audio is constant.",
         "What was found when",
-        "Score over checkpoints",
+        "text over checkpoints",
         "What the networks see",
         "lines of the metrics and of the health record were cut short",
         "audio not probed",

@@ -37,6 +37,13 @@ def test_fused_kernels_are_refused_where_there_is_no_gpu(tmp_path, sample_shards
     assert not (tmp_path / "run").exists()
 
 
+def test_compiled_views_of_sound_are_refused_without_a_gpu(tmp_path, sample_shards):
+    run = tiny_run(tmp_path / "run", sample_shards, compile="all")
+    run.pretrain.check_kernels(on_gpu=True)
+    with pytest.raises(ValueError, match=r"compile all needs a GPU.*ask for encoders"):
+        run.pretrain.check_kernels(on_gpu=False)
+
+
 def test_a_run_on_gpus_is_refused_pictures_that_the_kernel_has_no_way_for(tmp_path, sample_shards):
     views = ViewsConfig(image=ImageViewConfig(blur_probability=(1.0, 0.1), blur_kernel_share=0.3))
     image = replace(tiny_backbone().image, size_pixels=224)

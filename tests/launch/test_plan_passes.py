@@ -44,8 +44,10 @@ def test_activations_and_arithmetic_are_those_of_real_passes(
             parameter.data = parameter.data.bfloat16()
     memory = LiveBytes()
     with memory:
+        batches = [some_batch(config, 2 * SAMPLES) for _ in range(2)]  # and the one that comes
         views = some_views(config, 2 * SAMPLES, complete)
     seen = pass_through(networks.online, networks.target, views.rows(0, SAMPLES), objective, memory)
+    del batches
     assert told.flops == seen.flops
     # In bfloat16 a CPU's attention keeps its row sums in float32, as a GPU's does.
     assert told.activation_bytes == pytest.approx(seen.activation_bytes, rel=0.01)
@@ -102,16 +104,23 @@ def test_more_ranks_and_higher_stages_keep_less():
     assert activations[0] >= 2 * 300_000_000
 
 
+def some_batch(config, samples: int) -> list[torch.Tensor]:
+    side = config.backbone.image.size_pixels
+    pictures = torch.randint(0, 256, (samples, 2, 3, side, side), dtype=torch.uint8)
+    return [pictures, torch.randn(samples, 2, round(config.views.audio.crop_seconds * 16_000))]
+
+
 def some_views(config, samples: int, complete: bool) -> Views:
     side = config.backbone.image.size_pixels
     tokens = (2, samples, config.backbone.text.max_tokens)
     frames = round(config.views.audio.crop_seconds * 16_000) // 160 + 1
     mask = torch.zeros(tokens, dtype=torch.bool)
     mask[:, :, :3] = True
+    pictures = torch.bfloat16 if config.precision == "bf16" else torch.float32
     return Views(
         token_ids=torch.zeros(tokens, dtype=torch.int64),
         token_mask=mask,
-        image=torch.rand(2, samples, 3, side, side),
+        image=torch.rand(2, samples, 3, side, side, dtype=pictures),
         log_mel=torch.randn(2, samples, 64, frames),
         present=torch.ones(samples, 3, dtype=torch.bool),
         subset=torch.ones(2, samples, 3, dtype=torch.bool),

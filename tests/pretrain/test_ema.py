@@ -12,7 +12,8 @@ def test_the_target_follows_the_equation():
     expected = network.weight.detach().double().clone()
     target = Target(network, 0.9, total_steps=10)
     for step in range(10):
-        target.update(whole(online.named_parameters()), step)
+        target.set_pace(step)
+        target.update(whole(online.named_parameters()))
         tau = ema_tau(step, 10, 0.9)
         expected = tau * expected + (1 - tau) * online.weight.detach().double()
     torch.testing.assert_close(network.weight.detach().double(), expected, rtol=1e-6, atol=1e-7)
@@ -25,7 +26,8 @@ def test_a_bfloat16_network_follows_a_float32_master():
     target = Target(network, 0.999, total_steps=10**6, working_dtype=torch.bfloat16)
     assert torch.equal(target.full_masters()["weight"], before)
     for step in range(200):
-        target.update(whole(online.named_parameters()), step)
+        target.set_pace(step)
+        target.update(whole(online.named_parameters()))
     moved = (target.full_masters()["weight"] - before).mean().item()
     assert moved == pytest.approx(0.1 * (1 - 0.999**200), rel=0.02)
     assert network.weight.dtype == torch.bfloat16
@@ -35,13 +37,15 @@ def test_a_bfloat16_network_follows_a_float32_master():
 def test_predictors_that_the_target_lacks_are_passed_over():
     target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
     online = [*nn.Linear(3, 2).named_parameters(), ("predictor.weight", torch.zeros(2, 2))]
-    target.update(whole(online), 0)
+    target.set_pace(0)
+    target.update(whole(online))
 
 
 def test_a_missing_online_weight_is_named():
     target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
+    target.set_pace(0)
     with pytest.raises(ValueError, match="bias"):
-        target.update(whole([("weight", torch.zeros(2, 3))]), 0)
+        target.update(whole([("weight", torch.zeros(2, 3))]))
 
 
 def test_a_saved_target_comes_back_bit_for_bit(tmp_path):
@@ -70,5 +74,6 @@ def test_a_target_with_tau_one_never_moves():
     network, online = nn.Linear(3, 2), nn.Linear(3, 2)
     before = network.weight.detach().clone()
     target = Target(network, 1.0, total_steps=10)
-    target.update(whole(online.named_parameters()), 0)
+    target.set_pace(0)
+    target.update(whole(online.named_parameters()))
     assert torch.equal(network.weight, before)

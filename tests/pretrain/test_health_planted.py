@@ -130,8 +130,8 @@ class WithoutPredictors(Byol):
 class Bfloat16Target(Target):
     """Its masters are rounded to bfloat16 after every update, as a bfloat16 target keeps them."""
 
-    def update(self, online, step):
-        super().update(online, step)
+    def update(self, online):
+        super().update(online)
         for master in self.masters:
             master.value.copy_(master.value.bfloat16())
 

@@ -15,12 +15,16 @@ from pretrain.kernels import (
     Layers,
     TensorTable,
     adamw_ema_,
+    adamw_numbers,
+    ema_numbers,
     ema_update_,
     fused_all_pairs_loss,
     lars_ema_,
+    lars_numbers,
     using,
 )
 
+HALF = torch.tensor(ema_numbers(0.5))
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -67,37 +71,45 @@ def test_a_tensor_that_is_not_contiguous_is_refused():
 def test_the_distance_is_that_of_the_weights_before_the_update():
     targets, onlines = [torch.zeros(3), torch.ones(2)], [torch.ones(3), torch.full((2,), 3.0)]
     distance = torch.zeros(())
-    ema_update_(targets, onlines, 0.5, distance=distance)
+    ema_update_(targets, onlines, HALF, distance=distance)
     assert distance.item() == pytest.approx(3 * 1.0 + 2 * 4.0)
-    ema_update_([], [], 0.5, distance=distance)
+    ema_update_([], [], HALF, distance=distance)
     assert distance.item() == 0.0
 
 
 def test_a_bfloat16_master_is_refused():
     rows = [torch.zeros(4, dtype=torch.bfloat16)]
     with pytest.raises(ValueError, match="float32"):
-        ema_update_(rows, rows, 0.99)
+        ema_update_(rows, rows, HALF)
 
 
 def test_shapes_that_differ_are_refused():
     with pytest.raises(ValueError, match="do not match"):
-        ema_update_([torch.zeros(4)], [torch.zeros(5)], 0.99)
+        ema_update_([torch.zeros(4)], [torch.zeros(5)], HALF)
 
 
 def test_online_weights_of_several_types_are_refused():
     mixed = [torch.zeros(4), torch.zeros(4, dtype=torch.bfloat16)]
     with pytest.raises(ValueError, match="several dtypes"):
-        ema_update_([torch.zeros(4), torch.zeros(4)], mixed, 0.99)
+        ema_update_([torch.zeros(4), torch.zeros(4)], mixed, HALF)
 
 
 def test_a_tau_outside_zero_to_one_is_refused():
-    with pytest.raises(ValueError, match="tau"):
-        ema_update_([torch.zeros(4)], [torch.zeros(4)], 1.5)
+    for tau in (1.5, -0.1):
+        with pytest.raises(ValueError, match="tau"):
+            ema_numbers(tau)
 
 
-def adamw_numbers(**changes):
-    usual = {"learning_rate": 0.1, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.1}
-    return AdamwEma(**usual | {"step": 1, "tau": 0.9} | changes)
+def adamw_step(**changes):
+    usual = {"learning_rate": 0.1, "betas": (0.9, 0.99), "weight_decay": 0.1, "step": 1, "tau": 0.9}
+    return adamw_numbers(**usual | changes)
+
+
+def test_a_target_that_hardly_moves_moves_by_the_right_amount():
+    targets, onlines = [torch.zeros(3)], [torch.ones(3)]
+    ema_update_(targets, onlines, torch.tensor(ema_numbers(1.0 - 1e-7)))
+    # In float32 a tau near 1 is off by half of 1.2e-7.
+    torch.testing.assert_close(targets[0], torch.full((3,), 1e-7), rtol=1e-6, atol=0.0)
 
 
 def test_ten_steps_equal_those_of_torch_and_an_average_after_each():
@@ -118,7 +130,8 @@ def test_ten_steps_equal_those_of_torch_and_an_average_after_each():
         weight.grad = flat.gradients.clone()
         optimizer.step()
         target.lerp_(weight.detach(), 0.1)
-        adamw_ema_([flat], adamw_numbers(step=step))
+        changing = torch.tensor(adamw_step(step=step))
+        adamw_ema_([flat], AdamwEma(changing=changing, betas=(0.9, 0.99), eps=1e-6))
     torch.testing.assert_close(flat.parameters, weight.detach())
     torch.testing.assert_close(flat.targets, target)
     torch.testing.assert_close(flat.target_copies, target.bfloat16(), rtol=2**-7, atol=1e-6)
@@ -138,7 +151,7 @@ def test_partitions_that_do_not_fit_are_refused():
 def test_numbers_of_no_step_are_refused():
     for changes in ({"betas": (0.9, 1.0)}, {"step": 0}, {"tau": 1.1}):
         with pytest.raises(ValueError, match=next(iter(changes))):
-            adamw_numbers(**changes)
+            adamw_step(**changes)
 
 
 def some_layers(**changes):
@@ -149,9 +162,9 @@ def some_layers(**changes):
     return Layers(**usual | changes)
 
 
-def lars_numbers(**changes):
-    usual = {"learning_rate": 0.5, "momentum": 0.5, "weight_decay": 1.0, "trust_coefficient": 0.1}
-    return LarsEma(**usual | changes)
+def lars_step(tau=1.0, momentum=0.5):
+    changing = torch.tensor(lars_numbers(0.5, weight_decay=1.0, tau=tau))
+    return LarsEma(changing=changing, momentum=momentum, trust_coefficient=0.1)
 
 
 def test_a_layer_moves_by_its_own_rate_and_the_target_follows_where_it_went():
@@ -160,7 +173,7 @@ def test_a_layer_moves_by_its_own_rate_and_the_target_follows_where_it_went():
         parameter_copies=[torch.zeros(3).bfloat16(), torch.zeros(2).bfloat16()],
         target_copies=[torch.zeros(3).bfloat16(), torch.zeros(2).bfloat16()],
     )
-    lars_ema_(layers, lars_numbers(tau=0.75))
+    lars_ema_(layers, lars_step(tau=0.75))
     # As |p| = |g|, trust is 0.1 / 2; the velocity 0.5 v + 0.5 * 0.05 * (g + p).
     for layer, value in enumerate((1.0, 2.0)):
         moved = value - (0.5 * value + 0.025 * 2.0 * value)
@@ -186,14 +199,14 @@ def test_layers_that_do_not_fit_are_refused():
 def test_numbers_of_no_step_of_lars_are_refused():
     for changes in ({"momentum": 1.0}, {"tau": -0.1}):
         with pytest.raises(ValueError, match=next(iter(changes))):
-            lars_numbers(**changes)
+            lars_step(**changes)
 
 
 def test_the_lars_kernel_refuses_dtypes_that_it_does_not_know():
     doubles = [torch.ones(3).double(), torch.ones(2).double()]
     layers = Layers(parameters=doubles, gradients=doubles, velocities=doubles)
     with using("fused"), pytest.raises(ValueError, match=r"not torch\.float64"):
-        lars_ema_(layers, lars_numbers())
+        lars_ema_(layers, lars_step())
 
 
 def test_the_loss_kernel_refuses_what_it_cannot_do():

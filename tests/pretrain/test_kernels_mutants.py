@@ -43,6 +43,9 @@ MUTANTS = {
         ("index < numel", "index < numel - 1"),
         ("(parameter - target)", "(mean - target)"),
         ("copied = target.to", "copied = parameter.to"),
+        ("tl.load(numbers + 1)", "tl.load(numbers + 3)"),
+        ("tl.load(numbers + 2)", "1.0"),
+        ("tl.load(numbers + 3)", "tl.load(numbers + 1)"),
     ],
     "_lars_triton": [
         ("weight * weight, slope * slope", "weight * weight, slope"),
@@ -59,6 +62,8 @@ MUTANTS = {
         ("index < numel", "index < numel - 1"),
         ("(weight - mixed)", "(change - mixed)"),
         ("target_copy + index, mixed", "target_copy + index, weight"),
+        ("tl.load(numbers + 1)", "tl.load(numbers)"),
+        ("tl.load(numbers + 2)", "tl.load(numbers + 1)"),
     ],
     "_photometric_triton": [
         ("maximum(value, 0.0), 255.0)", "maximum(value, 0.0), 300.0)"),

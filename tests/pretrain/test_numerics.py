@@ -62,6 +62,51 @@ def test_neither_sharding_nor_recomputing_activations_changes_a_loss(training_wi
     assert losses(recomputed) == pytest.approx(plain, rel=1e-5)
 
 
+def test_a_run_in_bfloat16_makes_pictures_in_it_and_its_towers_read_what_others_do(training_with):
+    read, made = {}, {}
+    for precision in ("fp32", "bf16"):
+        training = training_with(zero_stage=0, precision=precision)
+        for network in (training.online, training.target.network):
+            network.backbone.encoders["image"].register_forward_pre_hook(
+                lambda module, given, precision=precision: read.setdefault(precision, []).append(
+                    given[0]
+                )
+            )
+        [report] = reports(training, num_steps=1)
+        made[precision] = report.views
+    assert (made["fp32"].image.dtype, made["bf16"].image.dtype) == (torch.float32, torch.bfloat16)
+    assert {views.log_mel.dtype for views in made.values()} == {torch.float32}
+    for exact, rounded in zip(read["fp32"], read["bf16"], strict=True):
+        assert rounded.dtype == torch.bfloat16
+        assert exact.std() > 0.1
+        # A bfloat16 in [0, 1] is off by 2**-9 at most, which the corpus's deviation enlarges.
+        torch.testing.assert_close(rounded.float(), exact, rtol=2**-7, atol=0.03)
+
+
+def test_sounds_are_changed_by_compiled_code_where_all_of_a_run_is_compiled(
+    training_with, monkeypatch
+):
+    compiled = []
+
+    def remember(function, **options):
+        if function.__name__ in ("_call_impl", "audio_views"):  # DeepSpeed has some of its own
+            compiled.append((function.__name__, options.get("fullgraph", False)))
+        return function
+
+    monkeypatch.setattr(torch, "compile", remember)
+    found = {}
+    for choice in ("off", "encoders", "all"):
+        compiled.clear()
+        reports(training_with(compile=choice), num_steps=1)
+        found[choice] = sorted(compiled)
+    encoders = [("_call_impl", False)] * 6  # three of each network
+    assert found == {
+        "off": [],
+        "encoders": encoders,
+        "all": [*encoders, ("audio_views", True)],
+    }
+
+
 def test_a_step_tells_the_rate_and_the_decay_that_it_took(training_with):
     optim = OptimConfig(
         learning_rate=0.01,

@@ -1,0 +1,50 @@
+"""A fine-tuned model kept as a head folder, which `eval.predict` reads."""
+
+from pathlib import Path
+
+import numpy as np
+
+from eval.card import Task
+from eval.finetune.tune import Tuned
+from eval.head import FEATURES, Head, keep_head
+from eval.metrics import Scores
+
+
+def keep_tuned(out: Path, tuned: Tuned, task: Task, fixed: bool) -> None:
+    """Write the tuned backbone and its head: the folder appears whole or not at all.
+
+    Args:
+        out: Folder to create.
+        tuned: Of the representation ``fused``, on classes.
+        task: What it was fine-tuned on.
+        fixed: Whether the set's authors fixed the parts.
+
+    Raises:
+        ValueError: ``out`` exists and is not empty.
+    """
+    model, result = tuned.model.cpu(), tuned.result
+    assert model.name == FEATURES
+    assert isinstance(result.scores, Scores)
+    weights = (model.mean, model.scale, model.head.weight, model.head.bias)
+    mean, scale, weight, bias = (np.array(one.detach().double().numpy()) for one in weights)
+    head = Head(
+        backbone=model.backbone,
+        classes=task.card.classes,
+        mean=mean,
+        scale=scale,
+        weight=weight,
+        bias=bias,
+    )
+    keep_head(
+        out,
+        head,
+        {
+            "task": task.name,
+            "task_digest": task.shards.digest,
+            "task_licence": task.card.licence,
+            "split": "the authors' parts" if fixed else "random",
+            "fine_tuned_epochs": result.epoch,
+            "validation_macro_f1": result.validation_macro_f1,
+            "test_macro_f1": result.scores.macro_f1,
+        },
+    )

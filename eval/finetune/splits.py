@@ -1,0 +1,98 @@
+"""One backbone fine-tuned on every split of a task, several at once where there are processes."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from data_sharding.parallel import in_processes
+from eval.finetune.config import FineTuneConfig
+from eval.finetune.inputs import TaskInputs
+from eval.finetune.tune import TunedResult, fine_tune
+from eval.regression import Problem
+from eval.samples import TaskSamples
+from pretrain.models import Backbone
+
+BACKBONE_FOLDER, INPUTS_FILE = "backbone", "inputs.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One split."""
+
+    problem: Problem
+    name: str
+    config: FineTuneConfig
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Handed(_Job):
+    """One split as a worker process is given it: what is large lies in files, which all share."""
+
+    folder: Path
+    samples: TaskSamples
+    modalities: tuple[str, ...]
+    made_by: str
+
+
+def fine_tune_splits(
+    backbone: Backbone,
+    inputs: TaskInputs,
+    problems: Sequence[Problem],
+    name: str,
+    config: FineTuneConfig,
+    workers: int = 1,
+) -> list[TunedResult]:
+    """Fine-tune a copy of the backbone for each split; the seed is the split's place.
+
+    Args:
+        backbone: Stays as it is.
+        inputs: Made by `read_inputs` for such a backbone.
+        problems: One for each split, of samples that have what the representation reads.
+        name: The representation.
+        config: How.
+        workers: Processes at once; the results do not depend on it.
+
+    Raises:
+        ValueError: As `fine_tune`.
+    """
+    label = f"fine-tuning {name}, splits"
+    config = config.for_labels(bool(inputs.samples.labels.dtype.kind == "f"))
+    jobs = [
+        _Job(problem=problem, name=name, config=config, seed=seed)
+        for seed, problem in enumerate(problems)
+    ]
+    if min(workers, len(jobs)) <= 1:
+        return list(in_processes(lambda job: _tune(backbone, inputs, job), jobs, workers, label))
+    with tempfile.TemporaryDirectory(prefix="triptych-finetune-") as made:
+        folder = Path(made)
+        backbone.save(folder / BACKBONE_FOLDER)
+        save_file(dict(inputs.tensors), folder / INPUTS_FILE)
+        handed = [
+            _Handed(
+                **vars(job),
+                folder=folder,
+                samples=inputs.samples,
+                modalities=inputs.modalities,
+                made_by=inputs.made_by,
+            )
+            for job in jobs
+        ]
+        return list(in_processes(_tune_handed, handed, workers, label))
+
+
+def _tune(backbone: Backbone, inputs: TaskInputs, job: _Job) -> TunedResult:
+    return fine_tune(backbone, inputs, job.problem, job.name, job.config, job.seed).result
+
+
+def _tune_handed(job: _Handed) -> TunedResult:
+    inputs = TaskInputs(
+        samples=job.samples,
+        modalities=job.modalities,
+        tensors=load_file(job.folder / INPUTS_FILE),
+        made_by=job.made_by,
+    )
+    return _tune(Backbone.load(job.folder / BACKBONE_FOLDER), inputs, job)

@@ -1,0 +1,108 @@
+"""A fine-tuning report as plain text."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from eval.comparison import Summary
+from eval.finetune.report import FineTuneReport, TunedScores
+from eval.metrics import class_report
+from eval.probe_report import metric_heading
+from eval.regression_metrics import NO_SHARES
+
+
+def format_report(report: FineTuneReport, width: int = 100) -> str:
+    """Scores, then each class, then what a reader must know; for a terminal or a log file."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
+    console.print(_scores_table(report))
+    if report.task.get("classes"):
+        console.print(_classes_table(report, report.task["classes"]))
+    for name, reason in report.missing.items():
+        console.print(f"{name}: {reason}", markup=False, highlight=False)
+    for sentence in report.findings:
+        console.print(sentence, markup=False, highlight=False)
+    return stream.getvalue()
+
+
+def _scores_table(report: FineTuneReport) -> Table:
+    metric = report.task["metric"]
+    splits = max((len(one.epochs) for one in report.representations.values()), default=0)
+    table = Table(
+        title=f"{report.task['name']}: {metric_heading(metric)}, fine-tuned "
+        f"{report.checkpoint['name']}",
+        caption=f"mean ± standard deviation over {splits} splits, each with its own seed; "
+        "indented: the model of the line above, one modality masked",
+    )
+    table.add_column("", style="bold", no_wrap=True)
+    constant = "majority" if report.task.get("classes") else "mean"
+    for heading in (constant, "fine-tuned", "validation", "epoch", "samples"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, part in report.representations.items():
+        chosen = [_tell(value, _selects(report)) for value in part.validation]
+        table.add_row(
+            name,
+            _cell(part.constant, metric),
+            _cell(part.metrics, metric),
+            _span(chosen),
+            _span([str(epoch) for epoch in part.epochs]),
+            f"{part.num_samples:,}",
+        )
+        for modality, masked in part.masked.items():
+            tested = _span([f"{count:,}" for count in masked.num_samples])
+            table.add_row(
+                f"  without {modality}",
+                "",
+                _cell(masked.metrics, metric),
+                "",
+                "",
+                f"{tested} tested",
+            )
+    return table
+
+
+def _classes_table(report: FineTuneReport, classes: Sequence[str]) -> Table:
+    table = Table(title="Each class in %, counts of all splits together")
+    for heading in ("", "class"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("precision", "recall", "F1", "tested"):
+        table.add_column(heading, justify="right")
+    for name, part in report.representations.items():
+        for row in _class_rows(part, classes):
+            table.add_row(name, *row)
+            name = ""
+        table.add_section()
+    return table
+
+
+def _class_rows(part: TunedScores, classes: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for one in class_report(part.confusion, classes):
+        shares = [
+            "none" if value is None else f"{100 * value:.1f}"
+            for value in (one.precision, one.recall)
+        ]
+        yield (one.name, *shares, f"{100 * one.f1:.1f}", f"{one.support:,}")
+
+
+def _selects(report: FineTuneReport) -> str:
+    return "macro_f1" if report.task.get("classes") else "mae"
+
+
+def _cell(metrics: Mapping[str, Summary], metric: str) -> str:
+    found = metrics.get(metric)
+    if found is None:
+        return "none"
+    mean = _tell(found.mean, metric)
+    return mean if found.sd is None else f"{mean} ± {_tell(found.sd, metric)}"
+
+
+def _tell(value: float, metric: str) -> str:
+    return f"{value:.3f}" if metric in NO_SHARES else f"{100 * value:.1f}"
+
+
+def _span(values: Sequence[str]) -> str:
+    """One value where all are equal, else the least and the greatest as numbers."""
+    ordered = sorted(values, key=lambda text: float(text.replace(",", "")))
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"

@@ -1,0 +1,51 @@
+"""`triptych compare`: what several runs are worth beside each other."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from eval.compare_runs import Which, compare_runs
+from eval.records import write_text
+from eval.runs_page import render_comparison
+from eval.runs_table import format_comparison, format_markdown
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareCommand:
+    """Put the probes of several runs in one table, and say which differences exceed the intervals.
+
+    Nothing is probed: the reports in the runs' folders are read. The others are compared with the
+    first run, on every task that two or more of them were probed on.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, two or more."""
+
+    task: str | None = None
+    """Name of the one task to compare on; if not given, all that two or more share."""
+
+    checkpoint: Which = "best"
+    """`best`: of each run the one that validation scores choose; `newest`: the newest probed."""
+
+    markdown: bool = False
+    """Print Markdown instead of a table for a terminal."""
+
+    out: Path | None = None
+    """Page (HTML) to write beside what is printed."""
+
+    def __post_init__(self) -> None:
+        if self.out is not None and self.out.is_dir():
+            raise ValueError(f"--out {self.out} is a folder; name a page, as {self.out}/runs.html")
+
+
+def compare_command(arguments: list[str]) -> int:
+    """`triptych compare`."""
+    command = tyro.cli(CompareCommand, args=arguments, prog="triptych compare")
+    comparison = compare_runs(command.runs, command.task, command.checkpoint)
+    told = format_markdown(comparison) if command.markdown else format_comparison(comparison)
+    print(told)
+    if command.out is not None:
+        write_text(command.out, render_comparison(comparison))
+        print(f"\n{command.out}")
+    return 0
