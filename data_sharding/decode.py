@@ -4,9 +4,9 @@ import json
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from io import BytesIO
 from math import gcd
 from pathlib import Path
@@ -20,7 +20,6 @@ from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 from torch import Tensor
 from torchaudio.transforms import Resample
-from torchvision.io import ImageReadMode
 
 from data_sharding.batch import DecodedSample
 from data_sharding.schema import (
@@ -45,9 +44,8 @@ PILLOW_ERRORS = (
 )
 """What Pillow raises on broken files."""
 
-JPEG_OPERATOR = getattr(torch.ops.image, "decode_jpeg", None)
-"""torchvision's decoder without its Python wrapper, which warns since 0.29 that it will go; when it
-has gone, Pillow takes over."""
+RGB_MODE = 3
+"""torchvision's `ImageReadMode.RGB`."""
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
 MAX_FILTER_WEIGHTS = 4_000_000
 
@@ -74,6 +72,18 @@ class DecodeConfig:
             )
 
 
+@cache
+def jpeg_operator() -> Callable[[Tensor, int, bool], Tensor] | None:
+    """The decoder of torchvision without its Python wrapper, which warns that it will go.
+
+    None when it has gone; Pillow then takes over.
+    """
+    # Imported late: it takes seconds, and most commands look at no picture.
+    import torchvision.io  # noqa: F401
+
+    return getattr(torch.ops.image, "decode_jpeg", None)
+
+
 def decode_image(encoded: Buffer, suffix: str) -> UInt8[Tensor, "3 height width"]:
     """Decodes a JPEG, PNG or WebP to RGB, turned as EXIF says, transparency laid over white.
 
@@ -84,10 +94,10 @@ def decode_image(encoded: Buffer, suffix: str) -> UInt8[Tensor, "3 height width"
     Raises:
         DecodeError: The bytes are no whole picture of the kind that `suffix` says.
     """
-    if suffix == "jpg" and JPEG_OPERATOR is not None:
+    if suffix == "jpg" and (decode_jpeg := jpeg_operator()) is not None:
         try:
             jpeg = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
-            return JPEG_OPERATOR(jpeg, ImageReadMode.RGB.value, True)
+            return decode_jpeg(jpeg, RGB_MODE, True)
         except (RuntimeError, ValueError) as error:
             raise DecodeError(f"broken JPEG: {_last_clause(error)}") from error
     return decode_with_pillow(encoded, suffix)

@@ -11,7 +11,7 @@ import torch
 from data_sharding.schema import MODALITIES
 from eval.card import Task, TaskCard
 from eval.contamination import find_contamination
-from eval.contents import marks_of_samples, refuse_copies, without_copies
+from eval.contents import honest_splits
 from eval.embedding_map import make_map, map_path
 from eval.features import Features, extract_features, recompute_batch_norm
 from eval.findings import findings
@@ -24,7 +24,7 @@ from eval.probe_report import (
     linear_protocol,
     report_from_json,
 )
-from eval.problems import split_problems, task_splits, usable
+from eval.problems import split_problems, usable
 from eval.records import read_json, write_json
 from eval.regression import Problem
 from eval.samples import TaskSamples
@@ -52,7 +52,7 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
     if known is not None:
         return known
     samples, features = _read_features(checkpoint, task, config)
-    splits, num_dropped = _splits(task, samples, config)
+    splits, num_dropped = honest_splits(task, samples, config.splits, config.copies)
     subsets = _probe_subsets(task, samples, features, config, splits)
     contamination = find_contamination(checkpoint, task, samples)
     report = ProbeReport(
@@ -164,19 +164,6 @@ def _read_features(
     backbones = {PRETRAINED: Backbone.load(checkpoint.backbone).to(device), **fresh}
     tokens_of = (PRETRAINED, *ATTENTIVE_SEEDS) if "attentive" in config.also else ()
     return extract_features(backbones, task, config.batch_size, config.representations, tokens_of)
-
-
-def _splits(task: Task, samples: TaskSamples, config: ProbeConfig) -> tuple[tuple[Split, ...], int]:
-    """The task's splits, and how many samples were dropped as copies.
-
-    Raises:
-        ValueError: Copies lie on two sides of a split, and are not to be dropped.
-    """
-    splits, marks = task_splits(samples, config.splits), marks_of_samples(task.parts, samples)
-    if config.copies == "drop":
-        return without_copies(splits, marks, samples)
-    refuse_copies(splits, marks, samples)
-    return splits, 0
 
 
 def _probe_subsets(

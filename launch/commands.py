@@ -3,43 +3,24 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from data_sharding.stats import StatsConfig, compute_stats, stats_folder
-from eval.probe import ProbeConfig, probe
-from eval.probe_report import format_table
-from eval.report import write_report
-from eval.run_pages import renew_pages_or_warn
+from eval.probe_config import ProbeConfig
 from eval.tasks import load_task
 from launch.aside import Where, run_aside
 from launch.cluster import ClusterConfig
-from launch.compare_command import compare_command
-from launch.demo import DemoConfig, run_demo
-from launch.embed_command import embed_command
-from launch.finetune_command import finetune_command
-from launch.job_commands import cancel_command, logs_command
 from launch.local import run_local
-from launch.plan_command import plan_command
-from launch.predict_command import fit_head_command, predict_command
 from launch.preemption import EXIT_CODES, StopRequest
 from launch.probes.jobs import submit_probe
-from launch.publish_command import publish_command
 from launch.recipes import list_recipes
-from launch.retrieve_command import retrieve_command
 from launch.run_config import RunConfig
 from launch.run_options import default_run
-from launch.shard_command import shard_command
-from launch.shard_tools import export_index_command, index_command, inspect_command, verify_command
 from launch.start import start_run, submit_run
-from launch.status_command import status_command
-from launch.stream_commands import blend_command, stream_command
-from launch.task_commands import task_command
-from launch.verify_backbone_command import verify_backbone_command
-from launch.views_command import views_command
-from launch.watch_command import watch_command
 from pretrain.checkpoint import open_checkpoint
 
 
@@ -158,6 +139,10 @@ def probe_command(arguments: list[str]) -> int:
     if command.cluster == "local":
         print(run_aside("local", "probe", arguments, checkpoint.run, command.slurm))
         return 0
+    from eval.probe import probe
+    from eval.probe_report import format_table
+    from eval.run_pages import renew_pages_or_warn
+
     print(format_table(probe(checkpoint, load_task(command.task), command.config)))
     renew_pages_or_warn(checkpoint.run)
     return 0
@@ -185,6 +170,8 @@ def _refuse_probe_options(config: ProbeConfig) -> None:
 
 def report_command(arguments: list[str]) -> int:
     """`triptych report`."""
+    from eval.report import write_report
+
     command = tyro.cli(ReportCommand, args=arguments, prog="triptych report")
     print(write_report(command.run))
     return 0
@@ -192,35 +179,47 @@ def report_command(arguments: list[str]) -> int:
 
 def demo_command(arguments: list[str]) -> int:
     """`triptych demo`."""
+    from launch.demo import DemoConfig, run_demo
+
     return run_demo(tyro.cli(DemoConfig, args=arguments, prog="triptych demo"))
+
+
+def _late(module: str, name: str) -> Callable[[list[str]], int]:
+    """A command of a module of its own, imported when it is run: some take seconds to import."""
+
+    def run(arguments: list[str]) -> int:
+        command: Callable[[list[str]], int] = getattr(import_module(f"launch.{module}"), name)
+        return command(arguments)
+
+    return run
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": demo_command,
-    "shard": shard_command,
-    "index": index_command,
-    "verify": verify_command,
-    "inspect": inspect_command,
-    "export-index": export_index_command,
+    "shard": _late("shard_command", "shard_command"),
+    "index": _late("shard_tools", "index_command"),
+    "verify": _late("shard_tools", "verify_command"),
+    "inspect": _late("shard_tools", "inspect_command"),
+    "export-index": _late("shard_tools", "export_index_command"),
     "stats": stats_command,
-    "blend": blend_command,
-    "stream": stream_command,
-    "views": views_command,
-    "plan": plan_command,
+    "blend": _late("stream_commands", "blend_command"),
+    "stream": _late("stream_commands", "stream_command"),
+    "views": _late("views_command", "views_command"),
+    "plan": _late("plan_command", "plan_command"),
     "pretrain": pretrain_command,
-    "task": task_command,
+    "task": _late("task_commands", "task_command"),
     "probe": probe_command,
-    "finetune": finetune_command,
-    "retrieve": retrieve_command,
-    "publish": publish_command,
-    "verify-backbone": verify_backbone_command,
-    "embed": embed_command,
-    "fit-head": fit_head_command,
-    "predict": predict_command,
+    "finetune": _late("finetune_command", "finetune_command"),
+    "retrieve": _late("retrieve_command", "retrieve_command"),
+    "publish": _late("publish_command", "publish_command"),
+    "verify-backbone": _late("verify_backbone_command", "verify_backbone_command"),
+    "embed": _late("embed_command", "embed_command"),
+    "fit-head": _late("predict_command", "fit_head_command"),
+    "predict": _late("predict_command", "predict_command"),
     "report": report_command,
-    "compare": compare_command,
-    "status": status_command,
-    "logs": logs_command,
-    "cancel": cancel_command,
-    "watch": watch_command,
+    "compare": _late("compare_command", "compare_command"),
+    "status": _late("status_command", "status_command"),
+    "logs": _late("job_commands", "logs_command"),
+    "cancel": _late("job_commands", "cancel_command"),
+    "watch": _late("watch_command", "watch_command"),
 }

@@ -6,7 +6,6 @@ import torch
 
 from pretrain.config import PretrainConfig
 from pretrain.models import Backbone, Cohorts
-from pretrain.models.warm_start import freeze, warm_start
 from pretrain.objectives import Adversarial, Autoencoder, Byol, Networks, Objective
 
 
@@ -44,6 +43,9 @@ def build_networks(
         backbone: As its configuration makes it.
         fresh: Whether no checkpoint will be read: towers then start from what `initial` names.
     """
+    # Imported late, with transformers: most commands make no network.
+    from pretrain.models.warm_start import freeze, warm_start
+
     if fresh:
         warm_start(backbone)
     freeze(backbone)

@@ -306,7 +306,7 @@ DATA = Page(
 
 PROBES = Page(
     title="9 Probes",
-    about="Linear probes of the checkpoints, beside this as the run named probes; in shares of 1.",
+    about="Probes of the checkpoints, beside this as the run named probes; in shares of 1.",
     curves=(
         Curve(
             title="Probe score on test",

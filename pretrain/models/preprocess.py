@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from data_sharding.batch import DecodedSample, SampleTensors
 
@@ -53,6 +52,9 @@ class Preprocess:
         size = self.config.size_pixels
         if image is None:
             return torch.zeros(3, size, size, dtype=torch.uint8)
+        # Imported late: it takes seconds, and most commands look at no picture.
+        from torchvision.transforms.v2 import functional as TF
+
         return TF.resize(image, [size, size], antialias=True)
 
     def clip(self, waveform: Float32[Tensor, " time"] | None) -> Float32[Tensor, " length"]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from pretrain.views.checks import check_pairs, check_probability, check_range
 
@@ -98,6 +97,9 @@ def random_resized_crop(
         aspect: Least and greatest width over height.
         generator: Drawn from until a crop fits.
     """
+    # Imported late, as in `pretrain.models.preprocess`.
+    from torchvision.transforms.v2 import functional as TF
+
     height, width = image.shape[-2:]
     for _ in range(10):
         area = height * width * generator.uniform(*scale)

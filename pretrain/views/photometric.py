@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as TF
 
 from pretrain.kernels import CHANGES, fused_photometric, runs_fused
 from pretrain.views.image import ImageViewConfig
@@ -103,6 +102,9 @@ def plain_photometric(
         side: Of the blur's kernel in pixels, odd.
         threshold: Least brightness that solarising inverts.
     """
+    # Imported late, as in `pretrain.models.preprocess`.
+    from torchvision.transforms.v2 import functional as TF
+
     change = dict(zip(CHANGES, row, strict=True))
     if change["flip"]:
         image = TF.horizontal_flip(image)

@@ -1,11 +1,14 @@
 """What a user who errs is told: one line, exit code 2, nothing written."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from launch.__main__ import main
+from launch.commands import COMMANDS
 from launch.preemption import EXIT_CODES
 from launch.run_config import prepare_run
 from pretrain.checkpoint import Progress
@@ -122,3 +125,20 @@ def test_options_that_a_clusters_probe_would_lose_are_refused(capsys, tmp_path):
 
 def test_publishing_asks_for_a_licence(capsys, tmp_path):
     assert "licence" in refused(capsys, "publish", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_what_it_takes(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        COMMANDS[name](["--help"])
+    assert ended.value.code == 0
+    assert f"triptych {name}" in capsys.readouterr().out
+
+
+def test_the_command_line_does_not_wait_for_what_few_commands_need():
+    heavy = ("deepspeed", "torchvision", "transformers", "torch._dynamo")
+    script = (
+        f"import launch.commands, sys; print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

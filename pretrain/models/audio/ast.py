@@ -3,7 +3,6 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import ASTConfig, ASTModel
 
 from pretrain.models.audio.config import AudioConfig
 from pretrain.models.encoded import Encoded, Encoder
@@ -23,6 +22,9 @@ class AstAudio(Encoder):
     """
 
     def __init__(self, config: AudioConfig, num_mels: int) -> None:
+        # Imported late: it takes seconds, and most commands make no encoder.
+        from transformers import ASTConfig, ASTModel
+
         super().__init__()
         self.embed_dim = self.token_dim = config.embed_dim
         self.max_frames = config.max_frames

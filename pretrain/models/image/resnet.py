@@ -2,7 +2,6 @@
 
 from jaxtyping import Float
 from torch import Tensor
-from transformers import ResNetConfig, ResNetModel
 
 from pretrain.models.encoded import Encoded, Encoder
 from pretrain.models.image.batch_norm import with_float32_statistics
@@ -23,6 +22,9 @@ class ResNetImage(Encoder):
     """
 
     def __init__(self, config: ImageConfig) -> None:
+        # Imported late: it takes seconds, and most commands make no encoder.
+        from transformers import ResNetConfig, ResNetModel
+
         super().__init__()
         self.embed_dim = self.token_dim = config.width
         block, depths, narrowing = LAYOUTS[config.encoder]

@@ -4,7 +4,6 @@ import math
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import ViTConfig, ViTModel
 
 from pretrain.models.encoded import Encoded, Encoder
 from pretrain.models.image.config import ImageConfig
@@ -17,6 +16,9 @@ class VitImage(Encoder):
     """
 
     def __init__(self, config: ImageConfig) -> None:
+        # Imported late: it takes seconds, and most commands make no encoder.
+        from transformers import ViTConfig, ViTModel
+
         super().__init__()
         self.embed_dim = self.token_dim = config.width
         self.model = ViTModel(

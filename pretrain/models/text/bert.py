@@ -2,7 +2,6 @@
 
 from jaxtyping import Bool, Int64
 from torch import Tensor
-from transformers import BertConfig, BertModel
 
 from pretrain.models.encoded import Encoded, Encoder
 from pretrain.models.text.config import TextConfig
@@ -19,6 +18,9 @@ class BertText(Encoder):
     """
 
     def __init__(self, config: TextConfig, vocabulary: Vocabulary) -> None:
+        # Imported late: it takes seconds, and most commands make no encoder.
+        from transformers import BertConfig, BertModel
+
         super().__init__()
         self.embed_dim = self.token_dim = config.hidden_size
         self.model = BertModel(
