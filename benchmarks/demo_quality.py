@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from eval.probe_report import ProbeReport, format_table, report_from_json
+from eval.probes.probe_report import ProbeReport, format_table, report_from_json
 from eval.records import read_json
 
 RESULT = Path(__file__).parent / "results" / "demo_quality.json"

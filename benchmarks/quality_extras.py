@@ -19,12 +19,12 @@ from quality_table import FULL, line, percent_span, seeds_of
 from quality_tasks import TEST, Prepared
 
 from data_sharding.manifest import ShardSet
-from eval.arm_comparison import average_seeds
-from eval.features import recompute_batch_norm
-from eval.missing import WANTED, MissingModality, missing_modality
+from eval.probes.arm_comparison import average_seeds
+from eval.probes.features import recompute_batch_norm
+from eval.probes.missing import WANTED, MissingModality, missing_modality
+from eval.probes.retrieval import retrieve
 from eval.records import read_json, write_json
 from eval.representations import FUSED_SUBSETS
-from eval.retrieval import retrieve
 from eval.tasks import open_task
 from pretrain.models import Backbone
 
@@ -41,7 +41,7 @@ class Extras:
     late: Mapping[str, Mapping[str, float]]
     """By task: macro-F1 in percent of the votes of single modalities, and of the fusion."""
     retrieval: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    """By task and arm: the directions of `eval.retrieval.RetrievalReport`."""
+    """By task and arm: the directions of `eval.probes.retrieval.RetrievalReport`."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is recorded."""

@@ -12,11 +12,11 @@ from quality_arms import Trained
 from quality_tasks import PLANS, Prepared
 
 from data_sharding.schema import MODALITIES
-from eval.arms import ArmScores, probe_arms
 from eval.card import Task
-from eval.features import recompute_batch_norm
-from eval.probe import ProbeConfig
-from eval.raw_features import RAW, raw_scores
+from eval.probes.arms import ArmScores, probe_arms
+from eval.probes.features import recompute_batch_norm
+from eval.probes.probe import ProbeConfig
+from eval.probes.raw_features import RAW, raw_scores
 from eval.records import read_json, write_json
 from eval.representations import FUSED_SUBSETS
 from eval.splits import SplitConfig

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from quality_probe import MAJORITY, RANDOM, Marks
 
-from eval.arm_comparison import ArmComparison, compare_arms
 from eval.comparison import Interval
-from eval.raw_features import RAW
+from eval.probes.arm_comparison import ArmComparison, compare_arms
+from eval.probes.raw_features import RAW
 
 FULL = "full"
 COLUMNS = (MAJORITY, RAW, RANDOM, "intra", "cross", FULL, "autoencoder", "adversarial")

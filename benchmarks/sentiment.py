@@ -45,7 +45,7 @@ from sentiment_tasks import TASKS, SentimentTask, prepare_tasks
 from sentiment_tuned import SCRATCH, TUNED, probe_tuned
 
 from eval.finetune.config import FineTuneConfig, describe
-from eval.raw_features import RAW
+from eval.probes.raw_features import RAW
 from eval.records import write_json
 from eval.tasks import open_task
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from quality_tasks import Prepared, once
 
 from eval.importers.table import TableConfig, import_table
-from eval.probe import ProbeConfig
+from eval.probes.probe import ProbeConfig
 from eval.representations import FUSED_SUBSETS
 from eval.splits import SplitConfig
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from quality_probe import Marks, Question
 
 from eval.card import Task
-from eval.features import recompute_batch_norm
 from eval.finetune import FineTuneConfig, FineTuneReport, Start, TaskConfig, fine_tune_task
+from eval.probes.features import recompute_batch_norm
 from pretrain.models import Backbone
 
 SCRATCH, TUNED = "from scratch", "fine-tuned"

@@ -24,7 +24,7 @@ from quality_recipe import VOCAB_SIZE
 from quality_table import line
 from quality_tasks import PLANS, TABLE_ROWS, Prepared, prepare
 
-from eval.arm_comparison import ArmComparison, compare_arms
+from eval.probes.arm_comparison import ArmComparison, compare_arms
 from eval.records import write_json
 from launch.recipes import RECIPES
 from launch.run_config import RunConfig

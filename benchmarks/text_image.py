@@ -36,9 +36,9 @@ from systems import system_run
 
 from data_sharding.stats import CorpusStats, StatsConfig, compute_stats
 from eval.comparison import Summary
-from eval.features import recompute_batch_norm
 from eval.finetune import FineTuneConfig, FineTuneReport, Start, TaskConfig, fine_tune_task
 from eval.metrics import class_report
+from eval.probes.features import recompute_batch_norm
 from eval.records import write_json
 from eval.tasks import Task, open_task
 from launch.recipes import RECIPES

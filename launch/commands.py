@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from data_sharding.stats import StatsConfig, compute_stats, stats_folder
-from eval.probe_config import ProbeConfig
+from eval.probes.probe_config import ProbeConfig
 from eval.tasks import load_task
 from launch.aside import Where, run_aside
 from launch.cluster import ClusterConfig
@@ -139,9 +139,9 @@ def probe_command(arguments: list[str]) -> int:
     if command.cluster == "local":
         print(run_aside("local", "probe", arguments, checkpoint.run, command.slurm))
         return 0
-    from eval.probe import probe
-    from eval.probe_report import format_table
-    from eval.run_pages import renew_pages_or_warn
+    from eval.pages.run_pages import renew_pages_or_warn
+    from eval.probes.probe import probe
+    from eval.probes.probe_report import format_table
 
     print(format_table(probe(checkpoint, load_task(command.task), command.config)))
     renew_pages_or_warn(checkpoint.run)
@@ -170,7 +170,7 @@ def _refuse_probe_options(config: ProbeConfig) -> None:
 
 def report_command(arguments: list[str]) -> int:
     """`triptych report`."""
-    from eval.report import write_report
+    from eval.pages.report import write_report
 
     command = tyro.cli(ReportCommand, args=arguments, prog="triptych report")
     print(write_report(command.run))

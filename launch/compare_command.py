@@ -5,10 +5,10 @@ from pathlib import Path
 
 import tyro
 
-from eval.compare_runs import Which, compare_runs
+from eval.pages.compare_runs import Which, compare_runs
+from eval.pages.runs_page import render_comparison
+from eval.pages.runs_table import format_comparison, format_markdown
 from eval.records import write_text
-from eval.runs_page import render_comparison
-from eval.runs_table import format_comparison, format_markdown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.stats import StatsConfig, compute_stats
 from eval.importers.sample_topics import CORPUS, sample_topics_card
-from eval.probe import ProbeConfig, probe
-from eval.probe_report import ProbeReport, format_table
-from eval.publish import PublishConfig, publish
-from eval.report import write_report
+from eval.pages.report import write_report
+from eval.probes.probe import ProbeConfig, probe
+from eval.probes.probe_report import ProbeReport, format_table
+from eval.release.publish import PublishConfig, publish
 from eval.splits import SplitConfig
 from eval.tasks import Task, save_card
 from launch.local import run_local

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from eval.embed import EmbedConfig, embed
+from eval.release.embed import EmbedConfig, embed
 
 
 @dataclass(frozen=True, kw_only=True)

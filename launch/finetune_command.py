@@ -7,8 +7,8 @@ from typing import Annotated
 import tyro
 
 from eval.finetune import Start, TaskConfig, fine_tune_task, format_report, report_file, start_of
-from eval.open_backbone import open_backbone
-from eval.run_pages import renew_pages_or_warn
+from eval.pages.run_pages import renew_pages_or_warn
+from eval.release.open_backbone import open_backbone
 from eval.tasks import load_task
 from pretrain.checkpoint import open_checkpoint
 from pretrain.models.sums import SUMS_FILE, refuse_changed

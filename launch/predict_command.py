@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 import tyro
 
 from data_sharding.durable import writing_durably
-from eval.embed import ReadingConfig, Tally
-from eval.head import fit_head
-from eval.linear_probe import LinearProbeConfig
-from eval.open_backbone import open_backbone
-from eval.predict import predict
+from eval.probes.linear_probe import LinearProbeConfig
+from eval.release.embed import ReadingConfig, Tally
+from eval.release.head import fit_head
+from eval.release.open_backbone import open_backbone
+from eval.release.predict import predict
 from eval.tasks import load_task
 from pretrain.models.sums import refuse_changed
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import tyro
 from huggingface_hub import HfApi
 
-from eval.publish import PublishConfig, publish
-from eval.push import find_target, plan_push, push
+from eval.release.publish import PublishConfig, publish
+from eval.release.push import find_target, plan_push, push
 from launch.aside import Where, run_aside
 from launch.cluster import ClusterConfig
 from pretrain.checkpoint import open_checkpoint

@@ -205,7 +205,7 @@ def evaluate_hook(config: RunConfig) -> Callable[[Backbone], Mapping[str, float]
     """The online kNN score on the run's labelled task; nothing where none is named."""
     if config.online_knn is None or int(os.environ["RANK"]) != 0:
         return lambda backbone: {}
-    from eval.knn import OnlineKnn
+    from eval.probes.knn import OnlineKnn
     from eval.tasks import load_task
 
     return OnlineKnn(load_task(config.online_knn))

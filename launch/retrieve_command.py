@@ -11,9 +11,9 @@ from data_sharding.manifest import ShardSet
 from data_sharding.schema import DEFAULT_SPLIT, ShardError, canonical_json
 from data_sharding.stream.source import open_stream
 from eval.card import CARD_FILE
+from eval.pages.retrieval_table import format_retrieval
+from eval.probes.retrieval import RetrievalConfig, RetrievalReport, retrieve, splits_of
 from eval.records import write_json
-from eval.retrieval import RetrievalConfig, RetrievalReport, retrieve, splits_of
-from eval.retrieval_table import format_retrieval
 from eval.tasks import BUILTIN_TASKS, load_task
 from launch.run_data import DATA_FILE, RunData
 from pretrain.checkpoint import Checkpoint, open_checkpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_sharding.folder_lock import Holder, lock_holder
-from eval.run_record import RunRecord, read_run
+from eval.pages.run_record import RunRecord, read_run
 from launch.cluster import SubmissionError
 from launch.job_record import JobRecord, read_jobs
 from launch.plan.speed import measured_pace

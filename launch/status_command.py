@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from eval.probe_report import score_line
+from eval.probes.probe_report import score_line
 from launch.job_record import JobRecord
 from launch.run_status import RunStatus, read_status
 from launch.slurm_queue import QueuedJob

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from eval.publish import verify_published
+from eval.release.publish import verify_published
 
 
 @dataclass(frozen=True, kw_only=True)

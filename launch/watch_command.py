@@ -14,9 +14,9 @@ from typing import Literal
 import tyro
 
 from data_sharding.folder_lock import HeldError
-from eval.probe_report import report_from_json, score_line
+from eval.pages.run_pages import renew_pages_or_warn
+from eval.probes.probe_report import report_from_json, score_line
 from eval.records import read_json
-from eval.run_pages import renew_pages_or_warn
 from eval.tasks import BUILTIN_TASKS
 from launch.cluster import ClusterConfig, SubmissionError
 from launch.preemption import EXIT_COLLAPSED, EXIT_NOT_FINITE

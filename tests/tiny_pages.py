@@ -6,14 +6,14 @@ import json
 import numpy as np
 
 from eval.comparison import Interval, summarise
-from eval.embedding_map import EmbeddingMap, project
 from eval.finetune.report import REPORTS_FOLDER, FineTuneReport, MaskedScores, TunedScores
 from eval.finetune.tune import Epoch
-from eval.probe_report import OtherProbe
-from eval.ranking import Recall
+from eval.probes.embedding_map import EmbeddingMap, project
+from eval.probes.probe_report import OtherProbe
+from eval.probes.ranking import Recall
+from eval.probes.retrieval import Direction, RetrievalReport
 from eval.records import write_json
 from eval.representations import FUSED_SUBSETS
-from eval.retrieval import Direction, RetrievalReport
 from tiny_probes import DIGEST, SHARE, SIZES, report, subset
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="

@@ -1,7 +1,7 @@
 """Probe reports made by hand: their scores are given, split by split."""
 
 from eval.comparison import Comparison, Interval, Summary, summarise
-from eval.probe_report import ProbeReport, ProbeScores, SubsetReport
+from eval.probes.probe_report import ProbeReport, ProbeScores, SubsetReport
 
 SIZES = {"train": 50, "validation": 20, "test": 30}
 SHARE = 30 / 70

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from data_sharding.stats import CorpusStats
-from eval.publish import PublishConfig, publish
+from eval.release.publish import PublishConfig, publish
 from pretrain.checkpoint import Checkpoint, Progress, open_checkpoint
 from pretrain.models import (
     AudioConfig,

@@ -11,8 +11,8 @@ from torch import Tensor
 from data_sharding.batch import TripleBatch
 from data_sharding.schema import MODALITIES
 from eval.card import Task
-from eval.features import preprocessing_digest
 from eval.free_memory import MEMORY_SHARE, available_bytes
+from eval.probes.features import preprocessing_digest
 from eval.representations import modalities_of
 from eval.samples import TaskSamples, read_samples
 from pretrain.models import Backbone

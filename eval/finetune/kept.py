@@ -1,4 +1,4 @@
-"""A fine-tuned model kept as a head folder, which `eval.predict` reads."""
+"""A fine-tuned model kept as a head folder, which `eval.release.predict` reads."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from eval.card import Task
 from eval.finetune.tune import Tuned
-from eval.head import FEATURES, Head, keep_head
 from eval.metrics import Scores
+from eval.release.head import FEATURES, Head, keep_head
 
 
 def keep_tuned(out: Path, tuned: Tuned, task: Task, fixed: bool) -> None:

@@ -11,7 +11,7 @@ from data_sharding.parallel import in_processes
 from eval.finetune.config import FineTuneConfig
 from eval.finetune.inputs import TaskInputs
 from eval.finetune.tune import TunedResult, fine_tune
-from eval.regression import Problem
+from eval.probes.regression import Problem
 from eval.samples import TaskSamples
 from pretrain.models import Backbone
 

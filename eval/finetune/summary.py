@@ -9,10 +9,10 @@ from eval.card import TaskCard
 from eval.comparison import Summary, summarise
 from eval.finetune.report import MaskedScores, TunedScores
 from eval.finetune.tune import TunedResult
-from eval.floors import constant_split
 from eval.metrics import Scores, fallen_on
-from eval.problems import mean_test_share
-from eval.regression import Problem
+from eval.probes.floors import constant_split
+from eval.probes.problems import mean_test_share
+from eval.probes.regression import Problem
 from eval.regression_metrics import RegressionScores
 from eval.splits import PARTS
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from eval.comparison import Summary
 from eval.finetune.report import FineTuneReport, TunedScores
 from eval.metrics import class_report
-from eval.probe_report import metric_heading
+from eval.probes.probe_report import metric_heading
 from eval.regression_metrics import NO_SHARES
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from eval.card import Task
-from eval.contents import Copies, honest_splits
 from eval.finetune.config import FineTuneConfig, describe
 from eval.finetune.inputs import TaskInputs, read_inputs
 from eval.finetune.kept import keep_tuned
@@ -15,12 +14,13 @@ from eval.finetune.report import REPORTS_FOLDER, FineTuneReport, TunedScores, re
 from eval.finetune.splits import fine_tune_splits
 from eval.finetune.summary import tuned_findings, tuned_scores
 from eval.finetune.tune import fine_tune
-from eval.head import FEATURES
-from eval.linear_probe import LinearProbeConfig
-from eval.probe import describe_checkpoint, describe_shards
-from eval.problems import Grids, split_problems
+from eval.probes.contents import Copies, honest_splits
+from eval.probes.linear_probe import LinearProbeConfig
+from eval.probes.probe import describe_checkpoint, describe_shards
+from eval.probes.problems import Grids, split_problems
+from eval.probes.regression import Problem, RidgeConfig
 from eval.records import write_json
-from eval.regression import Problem, RidgeConfig
+from eval.release.head import FEATURES
 from eval.representations import SUBSETS, refuse_unknown
 from eval.splits import SplitConfig
 from pretrain.checkpoint import Checkpoint
@@ -82,13 +82,13 @@ def fine_tune_task(
         task: What is learnt.
         config: How.
         out: File of the report.
-        keep: Folder to create for the model of the first split on ``fused``, which `eval.predict`
-            reads; it is fine-tuned once more for this, with the same result.
+        keep: Folder to create for the model of the first split on ``fused``, which
+            `eval.release.predict` reads; it is fine-tuned once more for this, with the same result.
 
     Raises:
         ValueError: An option that the task's labels have no use for, inputs that do not fit in
             memory, ``keep`` without ``fused`` or classes or into a folder that is not empty, or the
-            task cannot be split: see `eval.contents.honest_splits`.
+            task cannot be split: see `eval.probes.contents.honest_splits`.
     """
     _refuse_keep(keep, task, config)
     protocol = _protocol(config, task)

@@ -15,17 +15,17 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from data_sharding.schema import MODALITIES
-from eval.embed import device_of
 from eval.finetune.config import FineTuneConfig
 from eval.finetune.inputs import TaskInputs, recipe
 from eval.finetune.losses import class_weights, epoch_rows, make_loss, to_targets
 from eval.finetune.model import TunedModel
 from eval.finetune.optimizer import build_optimizer, set_rates
-from eval.fits import Selected, read_test
-from eval.linear_probe import SplitProblem, SplitResult, refuse_absent_classes
 from eval.metrics import Scores
-from eval.regression import Problem, RegressionProblem, selection_mark
+from eval.probes.fits import Selected, read_test
+from eval.probes.linear_probe import SplitProblem, SplitResult, refuse_absent_classes
+from eval.probes.regression import Problem, RegressionProblem, selection_mark
 from eval.regression_metrics import RegressionScores
+from eval.release.embed import device_of
 from eval.splits import refuse_leakage
 from pretrain.models import Backbone
 

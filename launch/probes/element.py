@@ -29,9 +29,9 @@ def probe_pinned(folder: Path, digest: str, task: str) -> str:
             f"submitted for ({digest[:12]}); nothing is scored"
         )
     # Imported late: torch takes seconds, and a refusal should be told at once.
-    from eval.probe import ProbeConfig, probe
-    from eval.probe_report import format_table
-    from eval.run_pages import renew_pages_or_warn
+    from eval.pages.run_pages import renew_pages_or_warn
+    from eval.probes.probe import ProbeConfig, probe
+    from eval.probes.probe_report import format_table
     from eval.tasks import load_task
 
     report = probe(checkpoint, load_task(task), ProbeConfig())

@@ -5,12 +5,12 @@ import functools
 import numpy as np
 import pytest
 
-from eval.linear_probe import LinearProbeConfig, SplitProblem
 from eval.metrics import METRICS
-from eval.probe_report import ProbeReport
+from eval.probes.linear_probe import LinearProbeConfig, SplitProblem
+from eval.probes.probe_report import ProbeReport
+from eval.probes.subset_probe import SubsetInput, probe_subsets
+from eval.probes.subset_report import Measure
 from eval.splits import SplitConfig, group_splits
-from eval.subset_probe import SubsetInput, probe_subsets
-from eval.subset_report import Measure
 from eval.tasks import load_task
 from tiny_release import publish_small, write_run
 from tiny_tasks import CLASSES, write_few_topics

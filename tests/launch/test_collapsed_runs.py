@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.publish import PublishConfig, publish
+from eval.release.publish import PublishConfig, publish
 from launch.local import run_local
 from launch.preemption import EXIT_COLLAPSED
 from launch.run_config import RunConfig, prepare_run

@@ -129,9 +129,11 @@ def test_publishing_asks_for_a_licence(capsys, tmp_path):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_tells_what_it_takes(name, capsys):
-    with pytest.raises(SystemExit) as ended:
-        COMMANDS[name](["--help"])
-    assert ended.value.code == 0
+    try:
+        code = COMMANDS[name](["--help"])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 0
     assert f"triptych {name}" in capsys.readouterr().out
 
 

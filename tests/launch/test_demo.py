@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from data_sharding.manifest import ShardSet
-from eval.publish import verify_published
+from eval.release.publish import verify_published
 
 
 def test_the_demo_goes_from_raw_files_to_a_published_backbone(tmp_path):

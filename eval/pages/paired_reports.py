@@ -1,0 +1,184 @@
+"""Two stored probe reports of one task against each other: may they be compared, and who wins?
+
+Random splits are drawn from labels, groups and a seed alone, so reports of the same shards, card
+and protocol hold scores of the same splits, and are paired split by split. Where a set's authors
+fixed the parts, a report holds no predictions to resample together. Then the widest interval that
+the two intervals allow is taken: ``sd(a - b) <= sd(a) + sd(b)`` however a and b move together, so
+what lies outside of it would lie outside of the paired one too.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from data_sharding.schema import MODALITIES
+from eval.comparison import Interval, Summary, compare, summarise
+from eval.probes.late_fusion import EVEN_VOTE
+from eval.probes.probe_report import OTHERS, ProbeReport, SubsetReport
+from eval.regression_metrics import LOWER_IS_BETTER
+
+TELLS_NOTHING = ("format", "notes", "source", "licence", "split_rule")
+"""Of a task's card: fields that no score depends on."""
+USUAL = {"rows": "own", "copies": "refuse"}
+"""Of a protocol: what an entry that is not there stands for."""
+NOT_THE_SCORE = (
+    "representations",
+    "late",
+    "num_random_backbones",
+    "random_floor",
+    "shuffled_floor",
+    "tfidf_floor",
+    "constant_floor",
+    OTHERS,
+)
+"""Of a protocol: what other rows, the floors and other probes depend on, and the scores not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Gain of one report's representation over another's, on the task's metric.
+
+    Attributes:
+        gain: Over the same splits; turned round where less is better, so that above 0 is always
+            better.
+        p: Two-sided, of no difference; below 0.05 where the 95 % interval does not hold zero. None
+            where there is no verdict.
+        reason: Why there is no verdict; empty where there is one.
+    """
+
+    gain: Summary
+    p: float | None
+    reason: str = ""
+
+
+def why_not_comparable(one: ProbeReport, other: ProbeReport, subset: str) -> str | None:
+    """What differs between two reports that a score of ``subset`` depends on; None if nothing."""
+    told = list(_differences(one, other, subset))
+    return "; ".join(told) if told else None
+
+
+def pair(one: ProbeReport, other: ProbeReport, subset: str) -> Paired:
+    """How much better ``one`` is than ``other``; they are comparable in that representation."""
+    return pair_parts(one.task, one.subsets[subset], other.subsets[subset])
+
+
+def pair_parts(task: Mapping[str, Any], one: SubsetReport, other: SubsetReport) -> Paired:
+    """How much better ``one`` is; both were scored on the same splits of the same samples.
+
+    Args:
+        task: The card: the metric that decides, and whether its authors fixed the parts.
+        one: A representation.
+        other: The same of another report, or another one of the same.
+    """
+    metric = task["metric"]
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    if task.get("fixed_parts"):
+        return _pair_fixed((one, other), metric, sign)
+    return _pair_splits((one, other), metric, sign)
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """P values corrected for their number; those that are None are none of them.
+
+    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian
+    Journal of Statistics 6: times the number of hypotheses not yet rejected, made to ascend.
+    """
+    known = sorted((value, place) for place, value in enumerate(values) if value is not None)
+    corrected: list[float | None] = [None] * len(values)
+    highest = 0.0
+    for rank, (value, place) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * value))
+        corrected[place] = highest
+    return corrected
+
+
+def _differences(one: ProbeReport, other: ProbeReport, subset: str) -> Iterator[str]:
+    fields = sorted(
+        key
+        for key in {*one.task, *other.task} - {*TELLS_NOTHING}
+        if one.task.get(key) != other.task.get(key)
+    )
+    if fields:
+        yield f"other cards ({', '.join(fields)})"
+    if one.shards["digest"] != other.shards["digest"]:
+        digests = (str(report.shards["digest"])[:8] for report in (one, other))
+        yield f"other shards ({' and '.join(digests)})"
+    asked = [USUAL | {**report.protocol} for report in (one, other)]
+    keys = sorted(
+        key
+        for key in {*asked[0], *asked[1]} - {*NOT_THE_SCORE}
+        if asked[0].get(key) != asked[1].get(key)
+    )
+    if keys:
+        yield f"other protocols ({', '.join(keys)})"
+    if subset == EVEN_VOTE:
+        voters = [sorted({*report.subsets} & {*MODALITIES}) for report in (one, other)]
+        if voters[0] != voters[1]:
+            yield f"other votes ({' and '.join('+'.join(names) for names in voters)})"
+    parts = [report.subsets[subset] for report in (one, other)]
+    if not fields and not keys and parts[0].split_sizes != parts[1].split_sizes:
+        yield "other splits (their parts have other sizes)"
+
+
+def _pair_fixed(parts: tuple[SubsetReport, SubsetReport], metric: str, sign: int) -> Paired:
+    """First minus second on one fixed test part, with the widest interval there can be."""
+    scores = [part.pretrained.metrics[metric] for part in parts]
+    pairs = zip(scores[0].per_split, scores[1].per_split, strict=True)
+    plain = summarise([sign * (first - second) for first, second in pairs], 0.0)
+    gain = replace(plain, interval=_widest(scores, sign), interval_uncorrected=None)
+    for part in parts:
+        if part.versus_random.beats is None:
+            return Paired(gain=gain, p=None, reason=part.versus_random.reason)
+    if gain.interval is None:
+        return Paired(gain=gain, p=None, reason="no verdict: a score has no interval")
+    return Paired(gain=gain, p=_p_of_interval(gain.mean, gain.interval))
+
+
+def _widest(scores: Sequence[Summary], sign: int) -> Interval | None:
+    first, second = (score.interval for score in scores)
+    if first is None or second is None:
+        return None
+    ends = sign * (first.low - second.high), sign * (first.high - second.low)
+    return Interval(low=min(ends), high=max(ends))
+
+
+def _pair_splits(parts: tuple[SubsetReport, SubsetReport], metric: str, sign: int) -> Paired:
+    """First minus second over the same random splits, with the corrected t interval."""
+    first, second = (
+        [sign * value for value in part.pretrained.metrics[metric].per_split] for part in parts
+    )
+    share = _test_share(parts[0])
+    found = compare(first, second, share)
+    if found.beats is None:
+        return Paired(gain=found.difference, p=None, reason=found.reason)
+    return Paired(gain=found.difference, p=_p_of_t(found.difference, share))
+
+
+def _test_share(part: SubsetReport) -> float:
+    """Mean of ``n_test / n_learn`` over splits, as `eval.comparison` takes it."""
+    shares = [
+        sizes["test"] / max(sizes["train"] + sizes["validation"], 1) for sizes in part.split_sizes
+    ]
+    return float(np.mean(shares))
+
+
+def _p_of_t(difference: Summary, share: float) -> float:
+    """Of the t test whose 95 % interval `eval.comparison.compare` gives."""
+    count = len(difference.per_split)
+    assert difference.sd is not None
+    error = difference.sd * math.sqrt(1.0 / count + share)
+    if error == 0.0:
+        return 1.0 if difference.mean == 0.0 else 0.0
+    return float(2.0 * stats.t.sf(abs(difference.mean) / error, count - 1))
+
+
+def _p_of_interval(mean: float, span: Interval) -> float:
+    """Of a normal one with that 95 % interval: its half on the side of zero tells the error."""
+    half = mean - span.low if mean > 0.0 else span.high - mean
+    if half <= 0.0:
+        return 1.0 if mean == 0.0 else 0.0
+    return float(2.0 * stats.norm.sf(abs(mean) / half * stats.norm.ppf(0.975)))

@@ -1,0 +1,227 @@
+"""A comparison of runs as lines, and these as text for a terminal or as Markdown."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from eval.comparison import Interval, Summary
+from eval.pages.compare_runs import RunsComparison, TaskTable, Verdict, conclusions
+from eval.pages.page import FLOORS
+from eval.probes.probe_report import metric_heading, repeats
+from eval.regression_metrics import NO_SHARES
+
+WIDEST = 1000
+"""Characters of a line, however long the runs' names are."""
+SHORT: Mapping[Verdict, str] = {
+    "better": "better",
+    "worse": "worse",
+    "within": "not told apart",
+    "uncorrected": "not told apart (Holm)",
+    "open": "no verdict",
+    "unlike": "not comparable",
+}
+RULES = (
+    "±: standard deviation over splits; [low, high]: 95 % interval. A difference is paired, "
+    "split by split, against the first run, and above 0 where the run is better. It exceeds its "
+    "interval where that does not hold zero; with more than two runs, those of one representation "
+    "are corrected for their number (Holm 1979). Over representations and tasks nothing is "
+    "corrected: of twenty that do not differ, one exceeds by chance. Where a set's authors fixed "
+    "the parts, the interval of a difference is the widest that the two runs' own allow."
+)
+WHICH = {
+    "best": "the best checkpoint of each run, by validation scores alone",
+    "newest": "the newest checkpoint of each run that was probed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A run's score in one representation, as it is told.
+
+    Attributes:
+        subset: The representation.
+        run: Name of the run.
+        floors: By heading; empty where the report has none of that name.
+        score: ``43.9 ± 2.1``.
+        interval: ``[41.0, 46.8]``; empty where there is none.
+        gain: Over the first run; empty for the first, and where the two are not comparable.
+        gain_interval: Its interval; empty where there is none.
+        verdict: As in `Difference`; None for the first run.
+        reason: Why there is no verdict or no comparison.
+    """
+
+    subset: str
+    run: str
+    floors: Mapping[str, str]
+    score: str
+    interval: str
+    gain: str
+    gain_interval: str
+    verdict: Verdict | None
+    reason: str
+
+    @property
+    def against(self) -> str:
+        """Gain and interval."""
+        return f"{self.gain} {self.gain_interval}".rstrip()
+
+
+def floor_headings(table: TaskTable) -> dict[str, str]:
+    """Headings of the floors that any report of the task has, by name."""
+    parts = [part for report in table.reports.values() for part in report.subsets.values()]
+    return {
+        name: label for name, label in FLOORS.items() if any(name in part.floors for part in parts)
+    }
+
+
+def lines(table: TaskTable) -> Iterator[Line]:
+    """By representation, then by run."""
+    headings, metric = floor_headings(table), table.metric
+    for subset in table.subsets:
+        for run in table.runs_with(subset):
+            part = table.reports[run].subsets[subset]
+            own = part.pretrained.metrics[metric]
+            found = table.differences[subset].get(run)
+            gain = found.paired.gain if found and found.paired else None
+            yield Line(
+                subset=subset,
+                run=run,
+                floors={
+                    label: _value(part.floors[name].metrics[metric].mean, metric)
+                    if name in part.floors
+                    else ""
+                    for name, label in headings.items()
+                },
+                score=_score(own, metric),
+                interval=_span(own.interval, metric),
+                gain=_value(gain.mean, metric, "+") if gain else "",
+                gain_interval=_span(gain.interval, metric, "+") if gain else "",
+                verdict=found.verdict if found else None,
+                reason=found.reason if found else "",
+            )
+
+
+def heading(table: TaskTable) -> str:
+    """The task, what is told of it, and over what it is the mean."""
+    first = next(iter(table.reports.values()))
+    return f"{table.name}: {metric_heading(table.metric)}, mean over {repeats(first)}"
+
+
+def checkpoints(table: TaskTable) -> str:
+    """Which checkpoint of each run is told of, and what it had seen."""
+    return "; ".join(
+        f"{run}: {report.checkpoint['name']}, {report.checkpoint['samples_consumed']:,} samples"
+        for run, report in table.reports.items()
+    )
+
+
+def changed_heading(comparison: RunsComparison) -> str:
+    """What stands above the options that differ."""
+    some = comparison.num_recorded_by_some
+    rest = f"; {some} more options are recorded by some of them alone" if some else ""
+    if not comparison.changed:
+        return f"No option that all of the runs recorded differs{rest}."
+    return f"What differs in the configurations of {', '.join(comparison.runs)}{rest}:"
+
+
+def format_comparison(comparison: RunsComparison, width: int = 110) -> str:
+    """Plain text, for a terminal or a log file; wider where its numbers need it."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
+    console.print(f"{WHICH[comparison.which]}; compared with {next(iter(comparison.runs))}")
+    for table in comparison.tasks:
+        made = _rich(table)
+        console.width = max(width, Console(width=WIDEST).measure(made).maximum)
+        console.print(made)
+        console.width = width
+        for text in (checkpoints(table), *map(": ".join, conclusions(table).items())):
+            console.print(text, markup=False, highlight=False)
+    console.print(f"\n{RULES}", markup=False, highlight=False)
+    console.print(f"\n{changed_heading(comparison)}", markup=False, highlight=False)
+    for name, values in comparison.changed.items():
+        console.print(f"  {name}: {' | '.join(values)}", markup=False, highlight=False)
+    return stream.getvalue().rstrip("\n")
+
+
+def format_markdown(comparison: RunsComparison) -> str:
+    """The same as Markdown."""
+    blocks = [f"{WHICH[comparison.which]}; compared with {_cell(next(iter(comparison.runs)))}"]
+    for table in comparison.tasks:
+        told = [f"- {_cell(what)}: {_cell(of)}" for what, of in conclusions(table).items()]
+        blocks += [f"### {_cell(heading(table))}", _markdown_table(table)]
+        blocks += [_cell(checkpoints(table)), "\n".join(told)]
+    blocks += [RULES, changed_heading(comparison)]
+    if comparison.changed:
+        rows = [["option", *comparison.runs]]
+        rows += [[name, *values] for name, values in comparison.changed.items()]
+        blocks.append(_markdown(rows))
+    return "\n\n".join(blocks)
+
+
+def _rich(table: TaskTable) -> Table:
+    made = Table(title=escape(heading(table)), box=SIMPLE_HEAD)
+    made.add_column("", style="bold", no_wrap=True)
+    made.add_column("run", no_wrap=True)
+    for label in (*floor_headings(table).values(), "pretrained", "", "against the first"):
+        made.add_column(label, justify="right", no_wrap=True)
+    made.add_column("verdict", no_wrap=True)
+    before = ""
+    for line in lines(table):
+        cells = (*line.floors.values(), line.score, line.interval, line.against)
+        named = line.subset if line.subset != before else ""
+        before = line.subset
+        verdict = SHORT[line.verdict] if line.verdict else ""
+        made.add_row(*map(escape, (named, line.run, *cells, verdict)))
+    return made
+
+
+def _markdown_table(table: TaskTable) -> str:
+    floors = floor_headings(table).values()
+    rows = [["", "run", *floors, "pretrained", "95 %", "against the first", "verdict"]]
+    rows += [
+        [
+            line.subset,
+            line.run,
+            *line.floors.values(),
+            line.score,
+            line.interval,
+            line.against,
+            SHORT[line.verdict] if line.verdict else "",
+        ]
+        for line in lines(table)
+    ]
+    return _markdown(rows)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    head, *body = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def _cell(text: str) -> str:
+    """On one line, and nothing in it is Markdown's or HTML's."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    for sign in "\\|`*_[]":
+        plain = plain.replace(sign, f"\\{sign}")
+    return plain
+
+
+def _score(summary: Summary, metric: str) -> str:
+    value = _value(summary.mean, metric)
+    return value if summary.sd is None else f"{value} ± {_value(summary.sd, metric)}"
+
+
+def _span(span: Interval | None, metric: str, sign: str = "") -> str:
+    if span is None:
+        return ""
+    return f"[{_value(span.low, metric, sign)}, {_value(span.high, metric, sign)}]"
+
+
+def _value(value: float, metric: str, sign: str = "") -> str:
+    """In percent, or as a number where the metric is no share."""
+    return f"{value:{sign}.3f}" if metric in NO_SHARES else f"{100 * value:{sign}.1f}"
