@@ -87,12 +87,13 @@ def prepare_tasks(data: Path, prepared: Prepared, out: Path) -> Mapping[str, Pat
         OSError: The data is not where it should be.
     """
     made = {name: out / "sentiment" / "tasks" / name for name in ("meld", "emotion_aligned")}
-    once(made["meld"], partial(_import_meld, data / "meld_text"))
+    once(made["meld"], partial(import_meld, data / "meld_text"))
     once(made["emotion_aligned"], partial(_import_aligned, data))
     return {"mvsa": prepared.tasks["mvsa"], "emodb": prepared.tasks["emodb"], **made}
 
 
-def _import_meld(source: Path, folder: Path) -> None:
+def import_meld(source: Path, folder: Path) -> None:
+    """Both parts as one task, dialogues of each its own groups."""
     rows = [row for part in ("train", "dev") for row in _meld_rows(source, part)]
     table = folder.with_name(f"{folder.name}.csv")
     with table.open("w", encoding="utf-8", newline="") as stream:

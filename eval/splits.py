@@ -20,18 +20,20 @@ class SplitConfig:
     """How often and in what shares a task is split."""
 
     num_splits: int = 20
-    """Random splits; fewer than ten give no verdict."""
+    """Random splits; a probe of fewer than ten gives no verdict."""
     validation_share: float = 0.2
-    """Share of the samples that select the regularisation, in (0, 1)."""
+    """Share of the samples that choose what is kept: a probe's regularisation, an epoch of
+    fine-tuning; in (0, 1)."""
     test_share: float = 0.3
     """Share of the samples that are scored once, in (0, 1)."""
     seed: int = 0
+    """Another one gives other splits, and other draws where a set's authors fixed the parts."""
     num_seeds: int = 5
-    """Where a set's authors fixed the parts: how often a probe is trained, each time on another
-    draw of the training part. At least five different draws, or there is no verdict."""
+    """Where a set's authors fixed the parts: how often is trained, each time on another draw of the
+    training part. A probe of fewer than five different draws gives no verdict."""
     train_share: float = 0.8
     """Where a set's authors fixed the parts: share of the training groups of each draw, in (0, 1]
-    (1: always all of it, which gives no verdict)."""
+    (1: always all of it, of which a probe gives no verdict)."""
 
     def __post_init__(self) -> None:
         if self.num_splits < 1:

@@ -4,11 +4,12 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from data_sharding.durable import writing_durably
+from eval.probes.contents import Copies
 from eval.probes.linear_probe import LinearProbeConfig
 from eval.release.embed import ReadingConfig, Tally
 from eval.release.head import fit_head
@@ -31,7 +32,7 @@ class FitHeadCommand:
     out: Path
     """Folder to create: the classifier and its backbone, safetensors and JSON alone."""
 
-    copies: Literal["refuse", "drop"] = "refuse"
+    copies: Copies = "refuse"
     """Samples whose content lies on two sides of the split: refuse the task, or leave the repeated
     ones out of training."""
 

@@ -114,8 +114,10 @@ class Target:
                 lacks (the predictors) are passed over.
 
         Raises:
-            ValueError: a target parameter has no online counterpart.
+            ValueError: a target parameter has no online counterpart, or no pace was ever set.
         """
+        if not self._weight.known:
+            raise ValueError("ema: no pace was set; call set_pace with the step before update")
         sources = {(f.name, f.start): f.value for f in online}
         if missing := [f.name for f in self.masters if (f.name, f.start) not in sources]:
             raise ValueError(f"ema: no online weight for {min(missing)}")

@@ -96,7 +96,6 @@ def fine_tune(step):
     epochs = tuple(Epoch(loss=1.0 / place, validation=0.6) for place in (1, 2))
     fused = TunedScores(
         modalities=("text", "image"),
-        num_samples=100,
         split_sizes=(SIZES, SIZES),
         metrics=made,
         constant={"macro_f1": summarise([0.1, 0.1], SHARE)},

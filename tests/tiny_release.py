@@ -40,6 +40,7 @@ def write_run(
     )
     config = {
         "data": {"shards": str(shards)},
+        "batch": {"global_samples": 16},
         "objective": "byol",
         "seed": seed,
         "host": "gpu-node-17",

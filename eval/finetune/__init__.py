@@ -7,7 +7,7 @@ This package must not know: runs, jobs, how a report is shown on a page.
 from eval.finetune.config import FineTuneConfig
 from eval.finetune.inputs import TaskInputs, read_inputs
 from eval.finetune.report import FineTuneReport, TunedScores, read_fine_tunes
-from eval.finetune.splits import fine_tune_splits
+from eval.finetune.splits import Workers, fine_tune_splits
 from eval.finetune.table import format_report
 from eval.finetune.task import Start, TaskConfig, fine_tune_task, report_file, start_of
 from eval.finetune.tune import Epoch, Tuned, TunedResult, fine_tune
@@ -22,6 +22,7 @@ __all__ = [
     "Tuned",
     "TunedResult",
     "TunedScores",
+    "Workers",
     "fine_tune",
     "fine_tune_splits",
     "fine_tune_task",

@@ -10,14 +10,14 @@ from eval.metrics import Scores
 from eval.release.head import FEATURES, Head, keep_head
 
 
-def keep_tuned(out: Path, tuned: Tuned, task: Task, fixed: bool) -> None:
+def keep_tuned(out: Path, tuned: Tuned, task: Task, split: str) -> None:
     """Write the tuned backbone and its head: the folder appears whole or not at all.
 
     Args:
         out: Folder to create.
         tuned: Of the representation ``fused``, on classes.
         task: What it was fine-tuned on.
-        fixed: Whether the set's authors fixed the parts.
+        split: In words, which one it was fine-tuned on.
 
     Raises:
         ValueError: ``out`` exists and is not empty.
@@ -42,7 +42,7 @@ def keep_tuned(out: Path, tuned: Tuned, task: Task, fixed: bool) -> None:
             "task": task.name,
             "task_digest": task.shards.digest,
             "task_licence": task.card.licence,
-            "split": "the authors' parts" if fixed else "random",
+            "split": split,
             "fine_tuned_epochs": result.epoch,
             "validation_macro_f1": result.validation_macro_f1,
             "test_macro_f1": result.scores.macro_f1,

@@ -31,7 +31,6 @@ class TunedScores:
 
     modalities: tuple[str, ...]
     """Whose encoders it reads here; the others were not run."""
-    num_samples: int
     split_sizes: tuple[Mapping[str, int], ...]
     """Samples of each part, by split."""
     metrics: Mapping[str, Summary]
@@ -49,7 +48,8 @@ class TunedScores:
     curves: tuple[tuple[Epoch, ...], ...]
     """Every epoch, by split."""
     masked: Mapping[str, MaskedScores]
-    """By the modality that was masked; of fusions of two or more."""
+    """By the modality that was masked; of fusions of two or more, where every split has test
+    samples that have another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,5 +103,5 @@ def read_fine_tunes(run: Path) -> list[FineTuneReport]:
         try:
             reports.append(read_report(path))
         except ValueError as error:
-            raise ValueError(f"{error}; remove it or fine-tune again") from None
+            raise ValueError(f"{error}; remove it, then fine-tune again") from None
     return sorted(reports, key=lambda one: (one.task["name"], one.checkpoint.get("step", 0)))

@@ -19,6 +19,18 @@ BACKBONE_FOLDER, INPUTS_FILE = "backbone", "inputs.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Processes that fine-tune splits at once."""
+
+    num: int
+    """The results do not depend on it."""
+    beside: Path
+    """A file: more than one process share backbone and inputs through a folder beside it, which is
+    removed at the end (a kill leaves it). The machine's own temporary folder may lie in memory,
+    where the inputs, which fill up to half of what is free, would be twice."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Job:
     """One split."""
 
@@ -44,7 +56,7 @@ def fine_tune_splits(
     problems: Sequence[Problem],
     name: str,
     config: FineTuneConfig,
-    workers: int = 1,
+    workers: Workers | None = None,
 ) -> list[TunedResult]:
     """Fine-tune a copy of the backbone for each split; the seed is the split's place.
 
@@ -54,20 +66,20 @@ def fine_tune_splits(
         problems: One for each split, of samples that have what the representation reads.
         name: The representation.
         config: How.
-        workers: Processes at once; the results do not depend on it.
+        workers: None: one split after the other, in this process.
 
     Raises:
         ValueError: As `fine_tune`.
     """
     label = f"fine-tuning {name}, splits"
-    config = config.for_labels(bool(inputs.samples.labels.dtype.kind == "f"))
     jobs = [
         _Job(problem=problem, name=name, config=config, seed=seed)
         for seed, problem in enumerate(problems)
     ]
-    if min(workers, len(jobs)) <= 1:
-        return list(in_processes(lambda job: _tune(backbone, inputs, job), jobs, workers, label))
-    with tempfile.TemporaryDirectory(prefix="triptych-finetune-") as made:
+    if workers is None or min(workers.num, len(jobs)) <= 1:
+        return list(in_processes(lambda job: _tune(backbone, inputs, job), jobs, 1, label))
+    place = workers.beside
+    with tempfile.TemporaryDirectory(prefix=f"{place.name}.inputs-", dir=place.parent) as made:
         folder = Path(made)
         backbone.save(folder / BACKBONE_FOLDER)
         save_file(dict(inputs.tensors), folder / INPUTS_FILE)
@@ -81,7 +93,7 @@ def fine_tune_splits(
             )
             for job in jobs
         ]
-        return list(in_processes(_tune_handed, handed, workers, label))
+        return list(in_processes(_tune_handed, handed, workers.num, label))
 
 
 def _tune(backbone: Backbone, inputs: TaskInputs, job: _Job) -> TunedResult:

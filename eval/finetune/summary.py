@@ -8,7 +8,7 @@ import numpy as np
 from eval.card import TaskCard
 from eval.comparison import Summary, summarise
 from eval.finetune.report import MaskedScores, TunedScores
-from eval.finetune.tune import TunedResult
+from eval.finetune.tune import Masked, TunedResult
 from eval.metrics import Scores, fallen_on
 from eval.probes.floors import constant_split
 from eval.probes.problems import mean_test_share
@@ -35,7 +35,6 @@ def tuned_scores(
     of_classes = [found for found in scores if isinstance(found, Scores)]
     return TunedScores(
         modalities=modalities,
-        num_samples=problems[0].split.num_rows,
         split_sizes=tuple(
             {part: len(getattr(problem.split, part)) for part in PARTS} for problem in problems
         ),
@@ -48,10 +47,11 @@ def tuned_scores(
         curves=tuple(result.curve for result in results),
         masked={
             name: MaskedScores(
-                metrics=_summaries(card, [one.masked[name].scores for one in results], share),
-                num_samples=tuple(one.masked[name].num_samples for one in results),
+                metrics=_summaries(card, [one.scores for one in whole], share),
+                num_samples=tuple(one.num_samples for one in whole),
             )
-            for name in results[0].masked
+            for name, found in _masked(results).items()
+            if len(whole := [one for one in found if one is not None]) == len(results)
         },
     )
 
@@ -59,7 +59,7 @@ def tuned_scores(
 def tuned_findings(
     name: str, card: TaskCard, problems: Sequence[Problem], results: Sequence[TunedResult]
 ) -> Iterator[str]:
-    """Sentences on predictions that fell on one class, absent classes and empty values."""
+    """Sentences on predictions that fell on one class, absent classes and what has no value."""
     fallen: dict[str, int] = {}
     for result in results:
         for place in _fallen(result):
@@ -84,6 +84,12 @@ def tuned_findings(
     undefined = {metric: why for one in results for metric, why in one.scores.undefined.items()}
     for metric, reason in undefined.items():
         yield f"{name}: {metric} has no value: {reason}"
+    for modality, found in _masked(results).items():
+        if empty := found.count(None):
+            yield (
+                f"{name}: not tested without {modality}: in {empty} of {len(results)} splits no "
+                "test sample has another modality"
+            )
 
 
 def _fallen(result: TunedResult) -> set[int]:
@@ -91,6 +97,11 @@ def _fallen(result: TunedResult) -> set[int]:
     scores = [part for part in (result.scores, result.validation) if isinstance(part, Scores)]
     found = [fallen_on(part.confusion) for part in scores]
     return {hit[0] for hit in found if hit is not None}
+
+
+def _masked(results: Sequence[TunedResult]) -> Mapping[str, list[Masked | None]]:
+    """By modality that was masked, then by split."""
+    return {name: [one.masked[name] for one in results] for name in results[0].masked}
 
 
 def _chosen(result: TunedResult) -> float:

@@ -16,14 +16,22 @@ from eval.regression_metrics import NO_SHARES
 def format_report(report: FineTuneReport, width: int = 100) -> str:
     """Scores, then each class, then what a reader must know; for a terminal or a log file."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
+    console = Console(
+        file=stream,
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        markup=False,  # names of classes and tasks are anybody's
+        emoji=False,
+        highlight=False,
+    )
     console.print(_scores_table(report))
     if report.task.get("classes"):
         console.print(_classes_table(report, report.task["classes"]))
     for name, reason in report.missing.items():
-        console.print(f"{name}: {reason}", markup=False, highlight=False)
+        console.print(f"{name}: {reason}")
     for sentence in report.findings:
-        console.print(sentence, markup=False, highlight=False)
+        console.print(sentence)
     return stream.getvalue()
 
 
@@ -48,7 +56,7 @@ def _scores_table(report: FineTuneReport) -> Table:
             _cell(part.metrics, metric),
             _span(chosen),
             _span([str(epoch) for epoch in part.epochs]),
-            f"{part.num_samples:,}",
+            _span([f"{sum(sizes.values()):,}" for sizes in part.split_sizes]),
         )
         for modality, masked in part.masked.items():
             tested = _span([f"{count:,}" for count in masked.num_samples])

@@ -1,17 +1,19 @@
 """Fine-tune a backbone on a task: read once, every representation over all splits, one report."""
 
-import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from eval.card import Task
+from eval.finetune.checks import refuse_bad_splits, refuse_unwritable
 from eval.finetune.config import FineTuneConfig, describe
 from eval.finetune.inputs import TaskInputs, read_inputs
 from eval.finetune.kept import keep_tuned
-from eval.finetune.report import REPORTS_FOLDER, FineTuneReport, TunedScores, read_report
-from eval.finetune.splits import fine_tune_splits
+from eval.finetune.question import Question, partial_file, plain
+from eval.finetune.report import REPORTS_FOLDER, FineTuneReport
+from eval.finetune.splits import Workers, fine_tune_splits
 from eval.finetune.summary import tuned_findings, tuned_scores
 from eval.finetune.tune import fine_tune
 from eval.probes.contents import Copies, honest_splits
@@ -25,6 +27,8 @@ from eval.representations import SUBSETS, refuse_unknown
 from eval.splits import SplitConfig
 from pretrain.checkpoint import Checkpoint
 from pretrain.models import Backbone
+
+logger = logging.getLogger(__name__)
 
 NUM_SPLITS = 5
 UNUSED_GRIDS = Grids(linear=LinearProbeConfig(), ridge=RidgeConfig())
@@ -44,7 +48,8 @@ class TaskConfig:
     """Samples whose content lies on two sides of a split: `refuse` lists them; `drop` leaves them
     out of the earlier part, and the report counts them."""
     workers: int = 1
-    """Splits fine-tuned at once, each in a process on one thread; scores do not depend on it."""
+    """Splits fine-tuned at once, each in a process on one thread; scores do not depend on it. More
+    than one share backbone and inputs through a temporary folder beside the report."""
 
     def __post_init__(self) -> None:
         refuse_unknown(self.representations, "representations")
@@ -77,6 +82,10 @@ def fine_tune_task(
 ) -> FineTuneReport:
     """Fine-tune on every split and write the report; one that is there and the same is read back.
 
+    Everything that can be refused is, before anything is trained. Representations that have
+    finished are kept in a file beside the report until it is whole: see `partial_file`. The same
+    question again goes on after them; another one replaces them.
+
     Args:
         start: The backbone.
         task: What is learnt.
@@ -87,15 +96,54 @@ def fine_tune_task(
 
     Raises:
         ValueError: An option that the task's labels have no use for, inputs that do not fit in
-            memory, ``keep`` without ``fused`` or classes or into a folder that is not empty, or the
-            task cannot be split: see `eval.probes.contents.honest_splits`.
+            memory, ``out`` that is something else than a fine-tuning report or cannot be written,
+            ``keep`` without ``fused`` or classes or into a folder that is not empty, or the task
+            cannot be split: see `eval.probes.contents.honest_splits` and `refuse_bad_splits`.
     """
     _refuse_keep(keep, task, config)
-    protocol = _protocol(config, task)
-    known = _matching_report(out, start, task, protocol)
+    config = replace(config, finetune=config.finetune.for_labels(task.card.is_regression))
+    question = _question(start, task, config)
+    known = question.known(out)
     if known is not None and keep is None:
         return known
-    backbone = Backbone.load(start.folder)
+    begun = question.known(partial_file(out))
+    for path in (out, keep or out):
+        refuse_unwritable(path)
+    posed = _pose(Backbone.load(start.folder), task, config)
+    if keep is not None:
+        first = posed.problems[FEATURES][0]
+        tuned = fine_tune(posed.backbone, posed.inputs, first, FEATURES, config.finetune)
+        keep_tuned(keep, tuned, task, _split_of_head(posed, config))
+    if known is not None:
+        return known
+    report = begun or _empty_report(question, task, posed)
+    for name in posed.problems:
+        if name in report.representations:
+            logger.warning("%s was fine-tuned before: going on after it", name)
+            continue
+        report = _with_scores(report, name, posed, config, out)
+        write_json(partial_file(out), report.to_json())
+    write_json(out, report.to_json())
+    partial_file(out).unlink(missing_ok=True)
+    return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Posed:
+    """All that training needs, looked at."""
+
+    backbone: Backbone
+    task: Task
+    inputs: TaskInputs
+    problems: Mapping[str, Sequence[Problem]]
+    """By split, of each representation that some sample can give."""
+    missing: Mapping[str, str]
+    """The other representations, each with its reason."""
+    num_dropped: int
+    """Copies left out of an earlier part."""
+
+
+def _pose(backbone: Backbone, task: Task, config: TaskConfig) -> _Posed:
     inputs = read_inputs(backbone, task, config.representations)
     splits, num_dropped = honest_splits(task, inputs.samples, config.splits, config.copies)
     problems = {
@@ -103,48 +151,47 @@ def fine_tune_task(
         for name in config.representations
         if (mask := inputs.samples.has(name)).any()
     }
-    if keep is not None:
-        tuned = fine_tune(backbone, inputs, problems[FEATURES][0], FEATURES, config.finetune)
-        keep_tuned(keep, tuned, task, inputs.samples.fixed is not None)
-    if known is not None:
-        return known
-    scores, told = _fine_tune_all(backbone, inputs, task, problems, config)
-    if num_dropped:
-        told.insert(
-            0, f"{num_dropped} samples that a later part repeats were left out of an earlier one"
-        )
-    report = FineTuneReport(
-        task=_plain(task.card.to_json()),
-        checkpoint=start.identity,
-        shards=describe_shards(task, inputs.samples),
-        protocol=protocol,
-        representations=scores,
+    refuse_bad_splits(task.card, problems)
+    return _Posed(
+        backbone=backbone,
+        task=task,
+        inputs=inputs,
+        problems=problems,
         missing={
             name: f"no labelled sample of {task.name} has {name}"
             for name in config.representations
             if name not in problems
         },
-        findings=tuple(told),
+        num_dropped=num_dropped,
     )
-    write_json(out, report.to_json())
-    return report
 
 
-def _fine_tune_all(
-    backbone: Backbone,
-    inputs: TaskInputs,
-    task: Task,
-    problems: Mapping[str, Sequence[Problem]],
-    config: TaskConfig,
-) -> tuple[dict[str, TunedScores], list[str]]:
-    """Scores by representation, and what must be said of them."""
-    scores: dict[str, TunedScores] = {}
-    told: list[str] = []
-    for name, posed in problems.items():
-        results = fine_tune_splits(backbone, inputs, posed, name, config.finetune, config.workers)
-        scores[name] = tuned_scores(task.card, posed, results, inputs.read_by(name))
-        told += tuned_findings(name, task.card, posed, results)
-    return scores, told
+def _empty_report(question: Question, task: Task, posed: _Posed) -> FineTuneReport:
+    told = f"{posed.num_dropped} samples that a later part repeats were left out of an earlier one"
+    return FineTuneReport(
+        task=question.task,
+        checkpoint=question.checkpoint,
+        shards=describe_shards(task, posed.inputs.samples),
+        protocol=question.protocol,
+        representations={},
+        missing=posed.missing,
+        findings=(told,) if posed.num_dropped else (),
+    )
+
+
+def _with_scores(
+    report: FineTuneReport, name: str, posed: _Posed, config: TaskConfig, out: Path
+) -> FineTuneReport:
+    """The report with one more representation, fine-tuned on every split."""
+    problems, inputs, card = posed.problems[name], posed.inputs, posed.task.card
+    workers = Workers(num=config.workers, beside=out)
+    results = fine_tune_splits(posed.backbone, inputs, problems, name, config.finetune, workers)
+    scores = tuned_scores(card, problems, results, inputs.read_by(name))
+    return replace(
+        report,
+        representations={**report.representations, name: scores},
+        findings=(*report.findings, *tuned_findings(name, card, problems, results)),
+    )
 
 
 def _refuse_keep(keep: Path | None, task: Task, config: TaskConfig) -> None:
@@ -158,43 +205,32 @@ def _refuse_keep(keep: Path | None, task: Task, config: TaskConfig) -> None:
         raise ValueError(f"{keep}: exists already and is not empty; choose another folder")
 
 
-def _protocol(config: TaskConfig, task: Task) -> dict[str, Any]:
-    """All that must be equal for two reports to be compared."""
-    numbers = task.card.is_regression
-    chosen = "mean absolute error" if numbers else "macro-F1"
-    return _plain(
-        {
-            "finetune": describe(config.finetune.for_labels(numbers)),
-            "splits": asdict(config.splits),
-            "representations": config.representations,
-            "copies": config.copies,
-            "seeds": "of each split its place",
-            "head": "linear, on the representation less its mean over the training part, over its "
-            "deviation there, both before the first step; batch norms keep the running statistics "
-            "of pretraining",
-            "selection": f"the epoch with the best {chosen} on the validation part; test is read "
-            "once per split after that, and once more for each modality that is masked",
-        }
+def _split_of_head(posed: _Posed, config: TaskConfig) -> str:
+    if posed.inputs.samples.fixed is None:
+        return "random"
+    share = config.splits.train_share
+    drawn = "" if share == 1.0 else f", {100 * share:g} % of the training groups"
+    return f"the authors' parts{drawn}"
+
+
+def _question(start: Start, task: Task, config: TaskConfig) -> Question:
+    chosen = "mean absolute error" if task.card.is_regression else "macro-F1"
+    return Question(
+        task=plain(task.card.to_json()),
+        checkpoint=start.identity,
+        shards=task.shards.digest,
+        protocol=plain(
+            {
+                "finetune": describe(config.finetune),
+                "splits": asdict(config.splits),
+                "representations": config.representations,
+                "copies": config.copies,
+                "seeds": "of each split its place",
+                "head": "linear, on the representation less its mean over the training part, over "
+                "its deviation there, both before the first step; batch norms keep the running "
+                "statistics of pretraining",
+                "selection": f"the epoch with the best {chosen} on the validation part; test is "
+                "read once per split after that, and once more for each modality that is masked",
+            }
+        ),
     )
-
-
-def _matching_report(
-    path: Path, start: Start, task: Task, protocol: Mapping[str, Any]
-) -> FineTuneReport | None:
-    """The report that is there already, if it answers the same question."""
-    try:
-        report = read_report(path)
-    except ValueError:
-        return None  # absent or unreadable: it is made again and replaced
-    same = (
-        report.checkpoint == start.identity
-        and report.task == _plain(task.card.to_json())
-        and report.shards["digest"] == task.shards.digest
-        and report.protocol == protocol
-    )
-    return report if same else None
-
-
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record as JSON gives it back: tuples become lists."""
-    return json.loads(json.dumps(record))

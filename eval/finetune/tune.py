@@ -64,8 +64,9 @@ class TunedResult(SplitResult):
     """Every epoch, in order."""
     validation: Scores | RegressionScores
     """On validation, after that epoch."""
-    masked: Mapping[str, Masked]
-    """By the modality that was masked; of fusions that have two or more to read."""
+    masked: Mapping[str, Masked | None]
+    """By the modality that was masked; of fusions that have two or more to read. None where no test
+    sample has another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,11 +239,13 @@ class _Run:
         fused = self.model.name not in MODALITIES
         return self.model.towers if fused and len(self.model.towers) > 1 else ()
 
-    def _masked(self, modality: str) -> Masked:
+    def _masked(self, modality: str) -> Masked | None:
         test, column = self.problem.split.test, MODALITIES.index(modality)
         others = self.inputs.present(test, self.model.name)
         others[:, column] = False
         rows = test[others.any(1).numpy()]
+        if len(rows) == 0:
+            return None
         predicted = self.problem.decide(self._votes(rows, modality))
         return Masked(scores=self.problem.score(rows, predicted), num_samples=len(rows))
 

@@ -1,17 +1,27 @@
 """What each subset of the modalities is worth, fused: one table of a probe report."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from data_sharding.schema import MODALITIES
 from eval.comparison import Comparison, Summary
-from eval.pages.paired_reports import pair_parts
+from eval.pages.paired_reports import LEVEL, Paired, pair_parts
 from eval.probes.probe_report import ProbeReport, SubsetReport
 from eval.representations import FUSED_SUBSETS, modalities_of
 
-_UNPAIRED = (
-    "what it costs to lack the others is told where both were scored on the same samples alone "
-    "(triptych probe --rows shared takes those that have every modality)"
+Effect = Literal["costs", "gains", "not told apart", "no verdict"]
+EFFECTS: Mapping[Effect, str] = {"costs": "yes", "gains": "no"}
+"""Class names of the page's style sheet: that the others help is good; of the rest ``none``."""
+_TOLD = (
+    "lacking the others costs, or gains, where the 95 % interval does not hold zero; each row "
+    "stands for itself, nothing is corrected for their number"
+)
+_OTHER_SAMPLES = "what it costs is told where both were scored on the same samples"
+_SHARED = "triptych probe RUN TASK --rows shared takes those that have every modality"
+_NO_WHOLE = (
+    "what it costs is told of parts of {whole} alone; for the others, name the fusion of all in "
+    "--representations"
 )
 
 
@@ -28,8 +38,8 @@ class SubsetRow:
     lost: Summary | None
     """What it costs to lack the other modalities: the whole minus this, above 0 where the whole is
     better; None of the whole, and where the two were not scored on the same splits of samples."""
-    verdict: bool | None
-    """Whether the cost exceeds its interval."""
+    effect: Effect | None
+    """What lacking them does, by the interval of ``lost``; None without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +61,6 @@ def modality_table(report: ProbeReport) -> ModalityTable | None:
     metric = report.task["metric"]
     rows = tuple(_row(report, name, whole) for name in names)
     used = {part for name in names for part in modalities_of(name)}
-    paired = all(row.lost is not None for row in rows if row.name != whole)
     return ModalityTable(
         rows=rows,
         alone={
@@ -59,16 +68,19 @@ def modality_table(report: ProbeReport) -> ModalityTable | None:
             for name in MODALITIES
             if name in used and name in report.subsets
         },
-        note="the fusion of exactly these modalities, the others masked"
-        + ("" if paired else f"; {_UNPAIRED}"),
+        note="; ".join(
+            [
+                "the fusion of exactly these modalities, the others masked",
+                *_notes(report, rows, whole),
+            ]
+        ),
     )
 
 
 def _row(report: ProbeReport, name: str, whole: str) -> SubsetRow:
     metric, part = report.task["metric"], report.subsets[name]
     lost = None
-    within = set(modalities_of(name)) < set(modalities_of(whole))
-    if within and _same_samples(report.subsets[whole], part):
+    if _within(name, whole) and _same_samples(report.subsets[whole], part):
         lost = pair_parts(report.task, report.subsets[whole], part)
     return SubsetRow(
         name=name,
@@ -78,8 +90,32 @@ def _row(report: ProbeReport, name: str, whole: str) -> SubsetRow:
         random=part.floors["random"].metrics[metric],
         versus_random=part.versus_random,
         lost=lost.gain if lost else None,
-        verdict=None if lost is None or lost.p is None else lost.p < 0.05,
+        effect=_effect(lost) if lost else None,
     )
+
+
+def _effect(lost: Paired) -> Effect:
+    if lost.p is None:
+        return "no verdict"
+    if lost.p >= LEVEL:
+        return "not told apart"
+    return "costs" if lost.gain.mean > 0.0 else "gains"
+
+
+def _notes(report: ProbeReport, rows: Sequence[SubsetRow], whole: str) -> Iterator[str]:
+    """How costs are told, and why some are not."""
+    if any(row.lost for row in rows):
+        yield _TOLD
+    untold = [row.name for row in rows if row.name != whole and row.lost is None]
+    if any(_within(name, whole) for name in untold):
+        shared = report.protocol.get("rows") == "shared"
+        yield _OTHER_SAMPLES if shared else f"{_OTHER_SAMPLES} ({_SHARED})"
+    if not all(_within(name, whole) for name in untold):
+        yield _NO_WHOLE.format(whole=" + ".join(modalities_of(whole)))
+
+
+def _within(name: str, whole: str) -> bool:
+    return set(modalities_of(name)) < set(modalities_of(whole))
 
 
 def _same_samples(whole: SubsetReport, part: SubsetReport) -> bool:

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eval.comparison import Comparison, Summary
-from eval.probes.probe_report import ProbeReport
+from eval.probes.probe_report import KIND_NOTES, ProbeReport
 
 LINEAR = "linear"
-FEW_SHOT = "few-shot"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +52,12 @@ def others_table(report: ProbeReport) -> OthersTable | None:
 
 
 def _note(report: ProbeReport) -> str:
-    """What few-shot learns from, and what cannot be had, with the reason."""
+    """What must be known of each kind of probe, and what cannot be had, with the reason."""
     told = ["below: gain over random weights, probed alike"]
-    if any(name.startswith(FEW_SHOT) for part in report.subsets.values() for name in part.others):
-        told.append("few-shot: few training labels, chosen on the whole validation part")
+    names = {name for part in report.subsets.values() for name in part.others}
+    told += [
+        note for kind, note in KIND_NOTES.items() if any(name.startswith(kind) for name in names)
+    ]
     reasons: dict[str, list[str]] = {}
     for subset, part in report.subsets.items():
         for name, reason in part.others_missing.items():

@@ -16,11 +16,13 @@ import numpy as np
 from scipy import stats
 
 from data_sharding.schema import MODALITIES
-from eval.comparison import Interval, Summary, compare, summarise
+from eval.comparison import Comparison, Interval, Summary, compare, summarise
 from eval.probes.late_fusion import EVEN_VOTE
 from eval.probes.probe_report import OTHERS, ProbeReport, SubsetReport
 from eval.regression_metrics import LOWER_IS_BETTER
 
+LEVEL = 0.05
+"""Below it a p value tells two apart."""
 TELLS_NOTHING = ("format", "notes", "source", "licence", "split_rule")
 """Of a task's card: fields that no score depends on."""
 USUAL = {"rows": "own", "copies": "refuse"}
@@ -47,7 +49,7 @@ class Paired:
             better.
         p: Two-sided, of no difference; below 0.05 where the 95 % interval does not hold zero. None
             where there is no verdict.
-        reason: Why there is no verdict; empty where there is one.
+        reason: Why there is no verdict, as `why_open`; empty where there is one.
     """
 
     gain: Summary
@@ -81,6 +83,11 @@ def pair_parts(task: Mapping[str, Any], one: SubsetReport, other: SubsetReport) 
     return _pair_splits((one, other), metric, sign)
 
 
+def why_open(found: Comparison) -> str:
+    """Why a comparison has no verdict, without the words that it has none."""
+    return found.reason.removeprefix("no verdict: ")
+
+
 def holm(values: Sequence[float | None]) -> list[float | None]:
     """P values corrected for their number; those that are None are none of them.
 
@@ -106,7 +113,10 @@ def _differences(one: ProbeReport, other: ProbeReport, subset: str) -> Iterator[
         yield f"other cards ({', '.join(fields)})"
     if one.shards["digest"] != other.shards["digest"]:
         digests = (str(report.shards["digest"])[:8] for report in (one, other))
-        yield f"other shards ({' and '.join(digests)})"
+        yield (
+            f"other shards ({' and '.join(digests)}): probe both on one task folder "
+            "(triptych probe RUN FOLDER)"
+        )
     asked = [USUAL | {**report.protocol} for report in (one, other)]
     keys = sorted(
         key
@@ -132,9 +142,9 @@ def _pair_fixed(parts: tuple[SubsetReport, SubsetReport], metric: str, sign: int
     gain = replace(plain, interval=_widest(scores, sign), interval_uncorrected=None)
     for part in parts:
         if part.versus_random.beats is None:
-            return Paired(gain=gain, p=None, reason=part.versus_random.reason)
+            return Paired(gain=gain, p=None, reason=why_open(part.versus_random))
     if gain.interval is None:
-        return Paired(gain=gain, p=None, reason="no verdict: a score has no interval")
+        return Paired(gain=gain, p=None, reason="a score has no interval")
     return Paired(gain=gain, p=_p_of_interval(gain.mean, gain.interval))
 
 
@@ -154,7 +164,7 @@ def _pair_splits(parts: tuple[SubsetReport, SubsetReport], metric: str, sign: in
     share = _test_share(parts[0])
     found = compare(first, second, share)
     if found.beats is None:
-        return Paired(gain=found.difference, p=None, reason=found.reason)
+        return Paired(gain=found.difference, p=None, reason=why_open(found))
     return Paired(gain=found.difference, p=_p_of_t(found.difference, share))
 
 

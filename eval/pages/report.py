@@ -4,6 +4,7 @@ from pathlib import Path
 
 from eval.pages.chapters import chapters
 from eval.pages.charts import Points
+from eval.pages.modality_table import EFFECTS
 from eval.pages.page import render_page
 from eval.pages.run_record import RunRecord, read_run
 from eval.pages.task_section import task_sections
@@ -52,6 +53,7 @@ def render(record: RunRecord) -> str:
         config=flatten(record.config),
         tell=tell,
         repeats=repeats,
+        effects=EFFECTS,
         rule=RULE,
     )
 

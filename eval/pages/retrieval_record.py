@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from pydantic import TypeAdapter, ValidationError
 
-from eval.comparison import Interval
 from eval.pages.forest import Mark, draw_forest
 from eval.probes.ranking import Recall
 from eval.probes.retrieval import RETRIEVAL_FORMAT, Direction
 from eval.records import read_json
 
 RETRIEVAL_FOLDER = "retrieval"
+WHAT = "remove it or retrieve again"
+"""To do about one that cannot be read."""
 DIGESTS = re.compile(r"-[0-9a-f]{8}-[0-9a-f]{8}$")
 """What ``triptych retrieve`` adds to the samples' name."""
 SEEN = {
     True: "The run has learned from these samples.",
-    False: "The run has not learned from these samples.",
+    False: "The run has not learned from this split of these shards.",
     None: "Whether the run has learned from these samples is not known.",
 }
 
@@ -91,36 +93,27 @@ def _read(record: Mapping[str, Any], path: Path) -> StoredRetrieval:
     if record.get("format") != RETRIEVAL_FORMAT:
         raise ValueError(
             f"{path}: retrieval report format {record.get('format')!r}, this version reads "
-            f"{RETRIEVAL_FORMAT}; remove it or retrieve again"
+            f"{RETRIEVAL_FORMAT}; {WHAT}"
         )
+    known = {
+        "samples": DIGESTS.sub("", path.stem),
+        "checkpoint": path.parent.name,
+        "question": path.name,
+        "seen": record.get("seen_in_pretraining"),
+    }
     try:
-        found = StoredRetrieval(
-            samples=DIGESTS.sub("", path.stem),
-            checkpoint=path.parent.name,
-            question=path.name,
-            num_samples=int(record["num_samples"]),
-            seen=record["seen_in_pretraining"],
-            protocol=dict(record["protocol"]),
-            directions={name: _direction(part) for name, part in record["directions"].items()},
-        )
+        found = TypeAdapter(StoredRetrieval).validate_python({**record, **known})
+        if not found.cutoffs or not found.directions:
+            raise ValueError("no cutoffs, or no directions")
         for made in found.directions.values():
             _ = [made.recall[cutoff] for cutoff in found.cutoffs]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: no retrieval report ({error}); remove it") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path}: no retrieval report: {place}: {first['msg']}; {WHAT}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no retrieval report: {error}; {WHAT}") from None
     return found
-
-
-def _direction(record: Mapping[str, Any]) -> Direction:
-    recall = {
-        cutoff: Recall(**(part | {"interval": Interval(**part["interval"])}))
-        for cutoff, part in record["recall"].items()
-    }
-    return Direction(
-        num_queries=record["num_queries"],
-        num_gallery=record["num_gallery"],
-        median_rank=float(record["median_rank"]),
-        recall=recall,
-    )
 
 
 def _marks(found: Recall, cutoff: str) -> list[Mark]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_sharding.folder_lock import held_in_turn
 from eval.pages.report import REPORT_FILE, render
-from eval.pages.run_record import read_run
+from eval.pages.run_record import made_alike, read_run
 from eval.probes.best import BEST_FILE, Candidate, Choice
 from eval.probes.probe_report import ProbeReport, ProbeScores
 from eval.records import write_json, write_text
@@ -40,7 +40,7 @@ def renew_pages(run: Path) -> Choice:
         record = read_run(run)
         _keep_best(run, record.choice.best)
         write_json(run / BEST_FILE, record.choice.to_json())
-        points = [(int(one.checkpoint["step"]), _scalars(one)) for one in record.probes]
+        points = [(int(one.checkpoint["step"]), _scalars(one)) for one in made_alike(record.probes)]
         replace_curves(run / "tensorboard" / "probes", points, scratch=run / "probes")
         write_text(run / REPORT_FILE, render(record))
         return record.choice

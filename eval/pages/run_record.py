@@ -1,8 +1,9 @@
 """What a run folder holds, read for the report; missing parts are empty, broken lines counted."""
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,21 @@ from typing import Any
 from eval.card import task_name
 from eval.finetune.report import FineTuneReport, read_fine_tunes
 from eval.pages.retrieval_record import StoredRetrieval, read_retrievals
-from eval.probes.best import Choice, choose_best, read_checkpoints
+from eval.probes.best import Choice, choose_best, read_checkpoints, way
 from eval.probes.embedding_map import EmbeddingMap, map_from_json
 from eval.probes.probe_report import ProbeReport, report_from_json
 from eval.records import read_json
+from pretrain.checkpoint import COMPLETE
 from pretrain.health.verdict import Verdict, verdict_from_json
+from pretrain.models.sums import SUMS_FILE
 
+RUN_PARTS = ("config.json", "metrics.jsonl", "checkpoints", "probes")
+NO_RUNS = {
+    COMPLETE: "a checkpoint",
+    SUMS_FILE: "a published backbone",
+    "model.safetensors": "a backbone",
+}
+"""What a folder is that holds such a file: a page within it would spoil its sums."""
 _IMAGE_URI = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -42,17 +52,25 @@ class HealthRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRecord:
-    """All that the report shows."""
+class ProbedRun:
+    """A run's probes, and what they are told with."""
 
-    name: str
     config: Mapping[str, Any]
-    metrics: Mapping[str, list[tuple[float, float]]]
-    """By name: (step, value)."""
+    digests: Mapping[str, str]
+    """Of the checkpoints that are there, by name."""
     probes: tuple[ProbeReport, ...]
     """By task, then by step; not of weights that others have replaced."""
     choice: Choice
     """The best checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(ProbedRun):
+    """All that the report shows."""
+
+    name: str
+    metrics: Mapping[str, list[tuple[float, float]]]
+    """By name: (step, value)."""
     maps: Mapping[tuple[str, str], EmbeddingMap]
     """Embedding maps by task and digest of the checkpoint."""
     retrievals: tuple[StoredRetrieval, ...]
@@ -72,29 +90,19 @@ def read_run(run: Path) -> RunRecord:
     """Read a run folder.
 
     Raises:
-        ValueError: The folder does not exist or holds nothing of a run; or a probe report, a
-            fine-tuning or retrieval report, a map or the views cannot be read.
+        ValueError: As `read_probes`; or a fine-tuning or retrieval report, a map or the views
+            cannot be read.
     """
-    known = ("config.json", "metrics.jsonl", "checkpoints", "probes")
-    if not any((run / name).exists() for name in known):
-        raise ValueError(f"{run}: no run folder: it holds none of {', '.join(known)}")
+    probed = read_probes(run)
     metrics, broken_metrics = _read_metrics(run / "metrics.jsonl")
     health, broken_health = _read_health(run / "health.jsonl")
-    path = run / "config.json"
-    config = read_json(path) if path.is_file() else {}
-    checkpoints = read_checkpoints(run)
-    digests = {name: digest for name, (digest, _) in checkpoints.items()}
-    probes = _read_probes(run / "probes", digests)
-    tasks = [task_name(task) for task in config.get("probe_tasks") or ()]
     return RunRecord(
+        **vars(probed),
         name="/".join(run.resolve().parts[-2:]),
-        config=config,
         metrics=metrics,
-        probes=probes,
-        choice=choose_best(probes, tasks, dict(checkpoints.values())),
         maps=_read_maps(run / "maps"),
-        retrievals=read_retrievals(run, digests),
-        fine_tunes=tuple(one for one in read_fine_tunes(run) if _still_there(one, digests)),
+        retrievals=read_retrievals(run, probed.digests),
+        fine_tunes=tuple(one for one in read_fine_tunes(run) if _still_there(one, probed.digests)),
         views=_read_views(run / "views" / "views.json"),
         checkpoints=tuple(
             path.parent.name for path in sorted(run.glob("checkpoints/step-????????/COMPLETE"))
@@ -102,6 +110,38 @@ def read_run(run: Path) -> RunRecord:
         health=health,
         num_broken_lines=broken_metrics + broken_health,
     )
+
+
+def read_probes(run: Path) -> ProbedRun:
+    """Read a run's probes and nothing that is not told with them.
+
+    Raises:
+        ValueError: The folder does not exist, holds nothing of a run, or is a checkpoint or a
+            backbone; or its configuration or a probe report cannot be read.
+    """
+    for name, what in NO_RUNS.items():
+        if (run / name).exists():
+            raise ValueError(f"{run}: it is {what}, it holds {name}; give the run folder")
+    if not any((run / name).exists() for name in RUN_PARTS):
+        raise ValueError(f"{run}: no run folder: it holds none of {', '.join(RUN_PARTS)}")
+    path = run / "config.json"
+    config = read_json(path) if path.is_file() else {}
+    checkpoints = read_checkpoints(run)
+    digests = {name: digest for name, (digest, _) in checkpoints.items()}
+    probes = _read_probes(run / "probes", digests)
+    tasks = [task_name(task) for task in config.get("probe_tasks") or ()]
+    choice = choose_best(probes, tasks, dict(checkpoints.values()))
+    return ProbedRun(config=config, digests=digests, probes=probes, choice=choice)
+
+
+def made_alike(probes: Sequence[ProbeReport]) -> list[ProbeReport]:
+    """Those whose card, shards and protocol are the newest one's of their task: one curve.
+
+    Args:
+        probes: By step within each task.
+    """
+    newest = {report.task["name"]: way(report) for report in probes}
+    return [report for report in probes if way(report) == newest[report.task["name"]]]
 
 
 def _read_metrics(path: Path) -> tuple[dict[str, list[tuple[float, float]]], int]:
@@ -168,10 +208,20 @@ def _read_maps(folder: Path) -> dict[tuple[str, str], EmbeddingMap]:
     for path in sorted(folder.glob("*/*.json")):
         try:
             found = map_from_json(read_json(path))
+            _refuse_undrawable(found)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; remove it") from None
+            raise ValueError(f"{path}: {error}; remove it or probe again") from None
         made[found.task, str(found.checkpoint["digest"])] = found
     return made
+
+
+def _refuse_undrawable(found: EmbeddingMap) -> None:
+    for key in ("name", "digest"):
+        if not isinstance(found.checkpoint.get(key), str):
+            raise ValueError(f"not an embedding map: its checkpoint has no {key}")
+    for name, made in found.projections.items():
+        if not made.places or not all(math.isfinite(x + y) for x, y in made.places):
+            raise ValueError(f"not an embedding map: {name} has no places, or some at infinity")
 
 
 def _read_views(path: Path) -> tuple[SampleViews, ...]:

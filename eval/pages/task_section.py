@@ -14,12 +14,13 @@ from eval.pages.map_chart import MapSection, map_section
 from eval.pages.modality_table import ModalityTable, modality_table
 from eval.pages.others_table import OthersTable, others_table
 from eval.pages.page import FLOORS, floor_marks, make_mark
+from eval.pages.paired_reports import why_open
+from eval.pages.run_record import made_alike
 from eval.probes.embedding_map import EmbeddingMap
 from eval.probes.probe_report import (
     ProbeReport,
     ProbeScores,
     SubsetReport,
-    linear_protocol,
     metric_heading,
 )
 from eval.regression_metrics import NO_SHARES
@@ -42,6 +43,8 @@ class TaskSection:
     forest: Markup
     curves: Sequence[Panel]
     """Scores and floors over checkpoints, a panel for each representation; none of one probe."""
+    otherwise: str
+    """Which checkpoints are not in the curves; empty where all are."""
     floors: Mapping[str, str]
     """Headings of the floors that the task has, by name."""
     classes: Mapping[str, Sequence[ClassScore]]
@@ -70,7 +73,7 @@ def task_sections(
 
 
 def _section(reports: Sequence[ProbeReport], found: EmbeddingMap | None) -> TaskSection:
-    newest = reports[-1]
+    newest, alike = reports[-1], made_alike(reports)
     metric, subsets = newest.task["metric"], modality_table(newest)
     apart = {row.name for row in subsets.rows} if subsets else set()
     shown = {name: part for name, part in newest.subsets.items() if name not in apart}
@@ -91,10 +94,11 @@ def _section(reports: Sequence[ProbeReport], found: EmbeddingMap | None) -> Task
             percent=metric not in NO_SHARES,
         ),
         curves=[
-            _curve(reports, name)
+            _curve(alike, name)
             for name in shown
-            if sum(name in report.subsets for report in reports) > 1
+            if sum(name in report.subsets for report in alike) > 1
         ],
+        otherwise=_otherwise(reports, alike),
         floors={
             name: label
             for name, label in FLOORS.items()
@@ -107,24 +111,48 @@ def _section(reports: Sequence[ProbeReport], found: EmbeddingMap | None) -> Task
         },
         subsets=subsets,
         others=others_table(newest),
-        map=map_section(found) if found and found.shards == newest.shards["digest"] else None,
+        map=_map(found, newest),
     )
 
 
+def _map(found: EmbeddingMap | None, newest: ProbeReport) -> MapSection | None:
+    """Of the newest probe's weights and shards; None where too few samples left none to draw."""
+    if found is None or not found.projections or found.shards != newest.shards["digest"]:
+        return None
+    return map_section(found)
+
+
 def _verdict(report: ProbeReport) -> str:
-    """One sentence: which representations beat fresh weights."""
+    """Which representations beat fresh weights, which do not, and of which it is not known."""
     won = [name for name, part in report.subsets.items() if part.versus_random.beats]
     lost = [name for name, part in report.subsets.items() if part.versus_random.beats is False]
-    if not won and not lost:
-        return "No verdict: too few splits."
-    if not won:
-        return "Pretrained features do not beat random-initialised ones in any representation."
-    tail = f" Not for: {', '.join(lost)}." if lost else ""
-    return f"Pretrained features beat random-initialised ones for: {', '.join(won)}.{tail}"
+    unknown: dict[str, list[str]] = {}
+    for name, part in report.subsets.items():
+        if part.versus_random.beats is None:
+            unknown.setdefault(why_open(part.versus_random), []).append(name)
+    told = []
+    if won:
+        told.append(f"Pretrained features beat random-initialised ones for: {', '.join(won)}.")
+        told += [f"Not for: {', '.join(lost)}."] if lost else []
+    elif lost:
+        where = f"for: {', '.join(lost)}" if unknown else "in any representation"
+        told.append(f"Pretrained features do not beat random-initialised ones {where}.")
+    told += [f"No verdict for {', '.join(names)}: {why}." for why, names in unknown.items()]
+    return " ".join(told)
+
+
+def _otherwise(reports: Sequence[ProbeReport], alike: Sequence[ProbeReport]) -> str:
+    out = [report.checkpoint["name"] for report in reports if report not in alike]
+    if not out:
+        return ""
+    return (
+        f"Not in the curves over checkpoints: {', '.join(out)}, probed with another card, other "
+        "shards or another protocol than the newest."
+    )
 
 
 def _curve(reports: Sequence[ProbeReport], subset: str) -> Panel:
-    """One representation over checkpoints, beside its floors."""
+    """One representation over checkpoints that were probed alike, beside its floors."""
     metric = reports[-1].task["metric"]
     scale = 1.0 if metric in NO_SHARES else 100.0
     series: dict[str, list[tuple[float, float]]] = {}
@@ -142,14 +170,10 @@ def _curve(reports: Sequence[ProbeReport], subset: str) -> Panel:
             if told.interval is not None and label in (PRETRAINED, FLOORS["random"]):
                 ends = scale * told.interval.low, scale * told.interval.high
                 spans.setdefault(label, []).append((step, *ends))
-    ways = [linear_protocol(report.protocol) for report in reports]
-    note = f"{metric_heading(metric)} by optimizer step, with 95 % intervals"
-    if any(way != ways[-1] for way in ways):
-        note += "; not all checkpoints were probed in one way"
     chart = LineChart(
         title=f"{subset} over checkpoints",
         series=series,
-        note=note,
+        note=f"{metric_heading(metric)} by optimizer step, with 95 % intervals",
         spans=spans,
         kinds=KINDS,
     )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from eval.comparison import Summary
 from eval.finetune.report import FineTuneReport
+from eval.pages.page import tell_value
 from eval.probes.probe_report import metric_heading
-from eval.regression_metrics import NO_SHARES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +76,8 @@ def _cell(metrics: Mapping[str, Summary], metric: str) -> str:
     """``43.9 ± 0.8``; ``none`` where some split has no value."""
     if (found := metrics.get(metric)) is None:
         return "none"
-    scale, digits = (1, 3) if metric in NO_SHARES else (100, 1)
-    mean = f"{scale * found.mean:.{digits}f}"
-    return mean if found.sd is None else f"{mean} ± {scale * found.sd:.{digits}f}"
+    mean = tell_value(found.mean, metric)
+    return mean if found.sd is None else f"{mean} ± {tell_value(found.sd, metric)}"
 
 
 def _range(values: Sequence[int]) -> str:

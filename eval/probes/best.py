@@ -146,7 +146,7 @@ def _candidate(
     scores = {name: validation_score(found[name]) for name in names if name in found}
     by_task = {name: score for name, score in scores.items() if score is not None}
     missing = [name for name in names if name not in found]
-    unlike = [name for name in found if _way(found[name]) != alike[name]]
+    unlike = [name for name in found if way(found[name]) != alike[name]]
     left_out = None
     if checkpoint["digest"] not in unfit:
         left_out = "no longer there"
@@ -171,12 +171,12 @@ def _candidate(
 def _usual_way(reports: Sequence[ProbeReport], task: str) -> str:
     """How most checkpoints were probed on a task; of equally many, as the latest one was."""
     of_task = [report for report in reports if report.task["name"] == task]
-    counts = Counter(map(_way, of_task))
-    ranked = sorted(of_task, key=lambda one: (counts[_way(one)], one.checkpoint["step"], _way(one)))
-    return _way(ranked[-1]) if ranked else ""
+    counts = Counter(map(way, of_task))
+    ranked = sorted(of_task, key=lambda one: (counts[way(one)], one.checkpoint["step"], way(one)))
+    return way(ranked[-1]) if ranked else ""
 
 
-def _way(report: ProbeReport) -> str:
+def way(report: ProbeReport) -> str:
     """All that must be equal for two scores of a task to be compared."""
     protocol = linear_protocol(report.protocol)
     asked = {"card": report.task, "shards": report.shards["digest"], "protocol": protocol}

@@ -8,10 +8,12 @@ import numpy as np
 from data_sharding.schema import MODALITIES
 from eval.card import Task
 from eval.probes.contents import honest_splits
+from eval.probes.equal_words import splits_as_read
 from eval.probes.linear_probe import SplitProblem
 from eval.probes.probe import ProbeConfig
 from eval.probes.problems import split_problems, usable
 from eval.samples import TaskSamples
+from eval.splits import Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,8 @@ def make_board(task: Task, samples: TaskSamples, config: ProbeConfig) -> Board:
 
     Raises:
         ValueError: See `eval.probes.problems`; the task's label is a number; no sample can give any
-            of the representations; or copies lie on two sides of a split, and are not to be
-            dropped.
+            of the representations; copies lie on two sides of a split, and are not to be dropped;
+            or without them too little is left.
     """
     if task.card.is_regression:
         raise ValueError(
@@ -44,15 +46,18 @@ def make_board(task: Task, samples: TaskSamples, config: ProbeConfig) -> Board:
         raise ValueError(
             f"task {task.name}: no labelled sample has {' or '.join(config.representations)}"
         )
+    read = splits_as_read(task, samples, splits, used, config.copies)
+    if lost := [f"{name}: {part.told}" for name, part in read.items() if not part.splits]:
+        raise ValueError(f"task {task.name}: {'; '.join(lost)}")
     single = [mask for name, mask in used.items() if name in MODALITIES]
     voting = np.logical_or.reduce(single or list(used.values()))
 
-    def problems(name: str, mask: np.ndarray) -> list[SplitProblem]:
-        made = split_problems(task, samples, splits, config.grids, (name, mask))
+    def problems(own: Sequence[Split], name: str, mask: np.ndarray) -> list[SplitProblem]:
+        made = split_problems(task, samples, own, config.grids, (name, mask))
         return [problem for problem in made if isinstance(problem, SplitProblem)]
 
     return Board(
         samples=samples,
-        problems={name: problems(name, mask) for name, mask in used.items()},
-        late=problems("any modality", voting),
+        problems={name: problems(part.splits, name, part.used) for name, part in read.items()},
+        late=problems(splits, "any modality", voting),
     )

@@ -11,7 +11,7 @@ from data_sharding.manifest import ShardSet
 from data_sharding.schema import DEFAULT_SPLIT, MODALITIES, ShardError
 from data_sharding.stream.source import open_stream
 from eval.card import Task
-from eval.probes.contents import Mark, Marks, all_marks_of, marks_of_samples
+from eval.probes.contents import Mark, all_marks_of, among, marks_of_samples
 from eval.samples import TaskSamples
 from pretrain.checkpoint import Checkpoint
 
@@ -38,7 +38,7 @@ def find_contamination(checkpoint: Checkpoint, task: Task, samples: TaskSamples)
     except (KeyError, TypeError, OSError, ShardError, ValueError) as error:
         return {"checked": False, "reason": without_paths(error)}
     marks, tested = marks_of_samples(task.parts, samples), _tested(samples)
-    hits = {name: tested & _among(marks[name], seen[name]) for name in MODALITIES}
+    hits = {name: tested & among(marks[name], seen[name]) for name in MODALITIES}
     rows = np.flatnonzero(np.logical_or.reduce(list(hits.values())))
     return {
         "checked": True,
@@ -76,10 +76,6 @@ def _seen(sets: tuple[ShardSet, ...]) -> Mapping[str, Mark]:
             for name in MODALITIES:
                 found[name].append(marks[name])
     return {name: np.unique(np.concatenate(parts)) for name, parts in found.items()}
-
-
-def _among(marks: Marks, seen: Mark) -> Bool[np.ndarray, "sample"]:
-    return (marks > 0) & np.isin(marks, seen)
 
 
 def _tested(samples: TaskSamples) -> Bool[np.ndarray, "sample"]:

@@ -94,8 +94,13 @@ def copies_across(
 ) -> list[Copy]:
     """Samples of training whose picture or recording is validated on or tested, and so on.
 
-    Equal words make copies only where both samples have nothing else: a sentence that many people
-    say is not one sample.
+    Equal words make copies only where both samples have nothing else that is read: a sentence that
+    many people say is not one sample.
+
+    Args:
+        split: The parts.
+        marks: By modality.
+        present: What each sample has; or what of that a representation reads.
     """
     alone = present[:, 0] & ~present[:, 1:].any(axis=1)
     found: list[Copy] = []
@@ -179,6 +184,11 @@ def honest_splits(
         return without_copies(splits, marks, samples)
     refuse_copies(splits, marks, samples)
     return splits, 0
+
+
+def among(marks: Marks, seen: Mark) -> Bool[np.ndarray, "sample"]:
+    """Which of the marks are seen; none (0) never is."""
+    return (marks > 0) & np.isin(marks, seen)
 
 
 def _indexes(shards: ShardSet) -> Iterator[ShardIndex]:

@@ -12,6 +12,7 @@ def findings(
     classes: Sequence[str],
     contamination: Mapping[str, Any],
     num_dropped: int,
+    words: Mapping[str, str | None],
 ) -> tuple[str, ...]:
     """Sentences on samples that pretraining saw, one-sided predictions, fits and empty values.
 
@@ -20,10 +21,12 @@ def findings(
         classes: The label set; empty where the label is a number.
         contamination: See `eval.probes.contamination`.
         num_dropped: Samples left out of training because a later part repeats them.
+        words: By representation: what there is to tell of equal words.
     """
     told = list(_of_data(contamination, num_dropped))
     for name, part in subsets.items():
-        told += [f"{name}: {sentence}" for sentence in _of_subset(part, classes)]
+        own = [words[name]] if words.get(name) else []
+        told += [f"{name}: {sentence}" for sentence in (*own, *_of_subset(part, classes))]
     return tuple(told)
 
 

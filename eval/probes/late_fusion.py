@@ -56,9 +56,10 @@ def fuse_late(ballots: Mapping[str, Ballot], problem: Problem) -> LateFusion:
 def fuse_late_weighted(ballots: Mapping[str, Ballot], problem: Problem) -> LateFusion:
     """Vote whose weights are best on validation; a tie goes to the evener ones.
 
-    By macro-F1, or by the mean absolute error where the label is a number.
+    By macro-F1, or by the mean absolute error where the label is a number, on what any votes on.
     """
-    rows = problem.split.validation
+    voted = np.logical_or.reduce([ballot.has for ballot in ballots.values()])
+    rows = problem.split.validation[voted[problem.split.validation]]
     candidates = sorted(_weightings(len(ballots)), key=lambda weights: sum(w * w for w in weights))
     marks = [
         selection_mark(problem.score(rows, problem.decide(vote(ballots, weights)[rows])))

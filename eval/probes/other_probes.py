@@ -24,7 +24,8 @@ from eval.probes.fits import FitJob, Selected, fit_all_splits, read_test
 from eval.probes.knn_probe import KnnProbeConfig, fit_knn
 from eval.probes.late_fusion import EVEN_VOTE
 from eval.probes.linear_probe import SplitResult
-from eval.probes.probe_report import OtherProbe, SubsetReport
+from eval.probes.probe_report import OTHERS, OtherProbe, ProbeReport, SubsetReport
+from eval.probes.problems import mean_test_share
 from eval.probes.regression import Problem
 from eval.probes.subset_probe import SubsetInput
 from eval.probes.subset_report import PRETRAINED, Row, report_other
@@ -114,6 +115,42 @@ def probe_others(
         missing = dict.fromkeys(asked.names, NO_FEATURES)
         found[EVEN_VOTE] = replace(found[EVEN_VOTE], others_missing=missing)
     return found
+
+
+def keep_others(report: ProbeReport, known: ProbeReport) -> ProbeReport:
+    """The report, and the kinds of other probes that only an earlier one holds.
+
+    Args:
+        report: What was measured now.
+        known: A report of the same checkpoint and task with an equal linear probe. A kind that
+            both hold is that of ``report``, which says so.
+    """
+    asked, before = (part.protocol.get(OTHERS, {}) for part in (report, known))
+    kept = before.keys() - asked.keys()
+    replaced = sorted(kind for kind in before.keys() & asked if before[kind] != asked[kind])
+
+    def merged(name: str, part: SubsetReport) -> SubsetReport:
+        old = known.subsets[name]
+        others = {key: other for key, other in old.others.items() if _kind(key) in kept}
+        missing = {key: why for key, why in old.others_missing.items() if _kind(key) in kept}
+        return replace(
+            part,
+            others={**others, **part.others},
+            others_missing={**missing, **part.others_missing},
+        )
+
+    told = [f"{kind}: an earlier probe with other options was replaced" for kind in replaced]
+    return replace(
+        report,
+        subsets={name: merged(name, part) for name, part in report.subsets.items()},
+        protocol={**report.protocol, OTHERS: {**before, **asked}},
+        findings=(*report.findings, *told),
+    )
+
+
+def _kind(name: str) -> str:
+    """``few-shot`` of ``few-shot 5 %``; other names are kinds."""
+    return name.partition(" ")[0]
 
 
 def fit_knn_splits(job: KnnJob) -> list[SplitResult]:
@@ -208,7 +245,14 @@ def _with_others(
         }
         if own:
             seeds = tuple(backbone for backbone in own if backbone != PRETRAINED)
-            row = Row(subset=part.subset, dim=report.dim, problems=problems, seeds=seeds)
+            row = Row(
+                subset=part.subset,
+                dim=report.dim,
+                problems=problems,
+                seeds=seeds,
+                # Of few draws n_test / n_learn is larger, and yet they overlap less.
+                test_share=mean_test_share(part.problems),
+            )
             others[name] = report_other(row, part.measure, own)
     missing = {name: NO_TOKENS for name in asked.names if name not in others}
     return replace(report, others=others, others_missing=missing)

@@ -13,9 +13,10 @@ from eval.card import Task, TaskCard
 from eval.probes.contamination import find_contamination
 from eval.probes.contents import honest_splits
 from eval.probes.embedding_map import make_map, map_path
+from eval.probes.equal_words import AsRead, splits_as_read
 from eval.probes.features import Features, extract_features, recompute_batch_norm
 from eval.probes.findings import findings
-from eval.probes.other_probes import ATTENTIVE_SEEDS, probe_others
+from eval.probes.other_probes import ATTENTIVE_SEEDS, keep_others, probe_others
 from eval.probes.probe_config import ProbeConfig, describe_protocol
 from eval.probes.probe_report import (
     OTHERS,
@@ -40,7 +41,7 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
 
     A report of the same checkpoint, shards, card and configuration is read back instead of
     made again, so a probe may be submitted twice. One that holds other probes besides answers as
-    well.
+    well; where it lacks some that are asked for, the new report keeps what it holds.
 
     Raises:
         ValueError: The task cannot be probed: see `eval.probes.features` and `eval.splits`.
@@ -49,26 +50,28 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
     path = report_path(checkpoint, task)
     protocol = describe_protocol(config, task.card)
     known = _matching_report(path, checkpoint, task, protocol)
-    if known is not None:
+    if known is not None and _holds(known, protocol):
         return known
     samples, features = _read_features(checkpoint, task, config)
     splits, num_dropped = honest_splits(task, samples, config.splits, config.copies)
-    subsets = _probe_subsets(task, samples, features, config, splits)
+    used = {name: usable(name, task, samples, config.rows) for name in config.representations}
+    used = {name: mask for name, mask in used.items() if mask.any()}
+    read = splits_as_read(task, samples, splits, used, config.copies)
+    subsets = _probe_subsets(task, samples, features, config, (splits, read))
     contamination = find_contamination(checkpoint, task, samples)
+    words = {name: part.told for name, part in read.items()}
     report = ProbeReport(
         task=_plain(task.card.to_json()),
         checkpoint=describe_checkpoint(checkpoint),
         shards=describe_shards(task, samples),
         protocol=protocol,
         subsets=subsets,
-        missing={
-            subset: f"no labelled sample of {task.name} has {subset}"
-            for subset in config.representations
-            if subset not in subsets
-        },
+        missing=_missing(task, config, read),
         contamination=contamination,
-        findings=findings(subsets, task.card.classes, contamination, num_dropped),
+        findings=findings(subsets, task.card.classes, contamination, num_dropped, words),
     )
+    if known is not None:
+        report = keep_others(report, known)
     own, shards = features[PRETRAINED].by_subset, task.shards.digest
     drawn = make_map(task.card, report.checkpoint, shards, samples, own)
     write_json(map_path(checkpoint, task.name), drawn.to_json())
@@ -121,7 +124,7 @@ def _describe_labels(card: TaskCard, labels: np.ndarray) -> dict[str, Any]:
 def _matching_report(
     path: Path, checkpoint: Checkpoint, task: Task, protocol: dict[str, Any]
 ) -> ProbeReport | None:
-    """The report that is there already, if it answers the same question.
+    """The report that is there already, if its linear probe answers the same question.
 
     One of before validation scores were kept does not: the best checkpoint is chosen by them.
     """
@@ -133,11 +136,15 @@ def _matching_report(
             and record["task"] == _plain(task.card.to_json())
             and record["shards"]["digest"] == task.shards.digest
             and linear_protocol(record["protocol"]) == linear_protocol(protocol)
-            and protocol.get(OTHERS, {}).items() <= record["protocol"].get(OTHERS, {}).items()
         )
         return report if same and _has_validation(report) else None
     except (ValueError, KeyError, TypeError):
         return None  # absent or unreadable: it is made again and replaced
+
+
+def _holds(known: ProbeReport, protocol: dict[str, Any]) -> bool:
+    """Whether it holds all other probes that are asked for, with the same options."""
+    return protocol.get(OTHERS, {}).items() <= known.protocol.get(OTHERS, {}).items()
 
 
 def _has_validation(report: ProbeReport) -> bool:
@@ -171,27 +178,36 @@ def _probe_subsets(
     samples: TaskSamples,
     features: Mapping[str, Features],
     config: ProbeConfig,
-    splits: Sequence[Split],
+    splits: tuple[Sequence[Split], Mapping[str, AsRead]],
 ) -> dict[str, SubsetReport]:
     """Reports of the representations that a sample can give, and of their late fusion."""
-    used = {name: usable(name, task, samples, config.rows) for name in config.representations}
-    used = {name: mask for name, mask in used.items() if mask.any()}
+    whole, read = splits[0], {name: part for name, part in splits[1].items() if part.splits}
 
-    def problems(name: str, mask: np.ndarray) -> Sequence[Problem]:
-        return split_problems(task, samples, splits, config.grids, (name, mask))
+    def problems(own: Sequence[Split], name: str, mask: np.ndarray) -> Sequence[Problem]:
+        return split_problems(task, samples, own, config.grids, (name, mask))
 
-    voting = [mask for name, mask in used.items() if name in MODALITIES]
+    voting = [part.used for name, part in read.items() if name in MODALITIES]
     inputs = [
-        _subset_input(name, task, samples, features, problems(name, mask))
-        for name, mask in used.items()
+        _subset_input(name, task, samples, features, problems(part.splits, name, part.used))
+        for name, part in read.items()
     ]
     votes = len(voting) > 1
-    late = problems("any modality", np.logical_or.reduce(voting)) if votes else []
+    late = problems(whole, "any modality", np.logical_or.reduce(voting)) if votes else []
     found = probe_subsets(inputs, late, config.fit_workers) if inputs else {}
     if not config.also:
         return found
     device = _device(config.device)
     return probe_others(found, inputs, config.others, config.fit_workers, device)
+
+
+def _missing(task: Task, config: ProbeConfig, read: Mapping[str, AsRead]) -> dict[str, str]:
+    """Representations that were not probed, each with its reason."""
+    none = {
+        name: f"no labelled sample of {task.name} has {name}"
+        for name in config.representations
+        if name not in read
+    }
+    return none | {name: str(part.told) for name, part in read.items() if not part.splits}
 
 
 def _subset_input(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from eval.card import TaskCard
 from eval.comparison import MIN_SEEDS_FOR_A_VERDICT
 from eval.probes.attentive import AttentiveConfig
+from eval.probes.contents import Copies
 from eval.probes.few_shot import FewShotConfig
 from eval.probes.knn_probe import KnnProbeConfig
 from eval.probes.linear_probe import LinearProbeConfig
@@ -39,10 +40,12 @@ class ProbeConfig:
     rows: Rows = "own"
     """`own`: each is probed on all samples that it can be read from; `shared`: only on samples
     that have every modality of the task, so that representations can be compared."""
-    copies: Literal["refuse", "drop"] = "refuse"
+    copies: Copies = "refuse"
     """Samples whose picture, recording or (of texts alone) words lie on two sides of a split:
     `refuse` lists them; `drop` leaves them out of the earlier part, of training before validation
-    before test, and the report counts them."""
+    before test, and the report counts them. Representations that read text alone also meet equal
+    words beside other pictures and recordings: `refuse` only tells of these, `drop` leaves them
+    out there."""
     fit_workers: int = 1
     """Processes that fit classifiers; scores do not depend on it."""
     also: tuple[Kind, ...] = ()
@@ -85,7 +88,8 @@ def describe_protocol(config: ProbeConfig, card: TaskCard) -> dict[str, Any]:
     """
     usual = config.representations == SUBSETS and config.rows == "own"
     chosen = {} if usual else {"representations": config.representations, "rows": config.rows}
-    chosen |= {} if config.copies == "refuse" else {"copies": config.copies}
+    if config.copies == "drop":
+        chosen |= {"copies": "drop", "equal_words": "left out too where text alone is read"}
     described = chosen | {
         "splits": _splits(config.splits, card),
         **_learner(config, card),
@@ -164,6 +168,8 @@ def _others(config: ProbeConfig) -> dict[str, Any]:
             **asdict(config.few_shot),
             "draws": "one for each split, class by class; the validation part stays whole, so "
             "selection sees more labels than training",
+            "interval": "where splits are random, corrected by n_test/n_learn of the whole "
+            "splits: few draws overlap less, so it is rather too wide",
         },
     }
     return {kind: told[kind] for kind in sorted(config.also)}

@@ -16,6 +16,11 @@ from eval.regression_metrics import LOWER_IS_BETTER, NO_SHARES
 REPORT_FORMAT = 1
 OTHERS = "others"
 """Under this a protocol tells of the other probes that were asked for."""
+KIND_NOTES: Mapping[str, str] = {
+    "attentive": "attentive: its random floor is one fresh backbone",
+    "few-shot": "few-shot: few training labels, chosen on the whole validation part",
+}
+"""What a reader of the other probes' scores must know."""
 VERDICTS: Mapping[bool | None, str] = {True: "yes", False: "no", None: "?"}
 
 
@@ -168,8 +173,8 @@ def probe_table(report: ProbeReport) -> Table:
 def others_table(report: ProbeReport) -> Table:
     """The other probes as a table, each beside the same of random weights."""
     metric, asked = report.task["metric"], report.protocol.get(OTHERS, {})
-    about = "few-shot: few training labels, the whole validation part"
-    table = Table(title="Other probes", caption=about if "few-shot" in asked else None)
+    notes = [note for kind, note in KIND_NOTES.items() if kind in asked]
+    table = Table(title="Other probes", caption="; ".join(notes) or None)
     table.add_column("", style="bold")
     table.add_column("probe", no_wrap=True)
     for heading in ("random", "pretrained", "gain", "beats"):
@@ -185,17 +190,25 @@ def others_table(report: ProbeReport) -> Table:
 def format_table(report: ProbeReport, width: int = 110) -> str:
     """The table as plain text, for a terminal or a log file."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
+    console = Console(
+        file=stream,
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        markup=False,  # a class or a task may be called "[sad]", or ":sad:"
+        emoji=False,
+        highlight=False,
+    )
     console.print(probe_table(report))
     if any(part.others for part in report.subsets.values()):
         console.print(others_table(report))
     for subset, reason in report.missing.items():
-        console.print(f"{subset}: {reason}", markup=False, highlight=False)
+        console.print(f"{subset}: {reason}")
     for subset, part in report.subsets.items():
         for name, reason in part.others_missing.items():
-            console.print(f"{subset}, {name}: {reason}", markup=False, highlight=False)
+            console.print(f"{subset}, {name}: {reason}")
     for sentence in report.findings:
-        console.print(sentence, markup=False, highlight=False)
+        console.print(sentence)
     return stream.getvalue()
 
 

@@ -15,6 +15,7 @@ from eval.probes.floors import shuffled_labels, tfidf_split
 from eval.probes.late_fusion import EVEN_VOTE, fuse_late
 from eval.probes.linear_probe import SplitResult
 from eval.probes.probe_report import SubsetReport
+from eval.probes.problems import mean_test_share
 from eval.probes.regression import Problem
 from eval.probes.subset_report import PRETRAINED, SHUFFLED, TFIDF, Measure, Row, report_subset
 
@@ -79,14 +80,16 @@ def probe_subsets(
     results = _fit_all(given, late, workers)
     dims = {part.subset: part.pretrained.shape[1] for part in given}
     measure, seeds = given[0].measure, tuple(given[0].random)
-    rows = [
-        Row(subset=part.subset, dim=dims[part.subset], problems=part.problems, seeds=seeds)
-        for part in given
-    ]
+    rows = [_row(part.subset, dims[part.subset], part.problems, seeds) for part in given]
     if late:
         dim = sum(dims.get(name, 0) for name in MODALITIES)
-        rows.append(Row(subset=EVEN_VOTE, dim=dim, problems=late, seeds=seeds))
+        rows.append(_row(EVEN_VOTE, dim, late, seeds))
     return {row.subset: report_subset(row, measure, results[row.subset]) for row in rows}
+
+
+def _row(subset: str, dim: int, problems: Sequence[Problem], seeds: tuple[str, ...]) -> Row:
+    share = mean_test_share(problems)
+    return Row(subset=subset, dim=dim, problems=problems, seeds=seeds, test_share=share)
 
 
 def _fit_all(

@@ -17,7 +17,6 @@ from eval.metrics import Scores
 from eval.probes.floors import constant_split
 from eval.probes.linear_probe import SplitResult
 from eval.probes.probe_report import OtherProbe, ProbeScores, SubsetReport
-from eval.probes.problems import mean_test_share
 from eval.probes.regression import Problem
 from eval.splits import num_draws
 
@@ -58,6 +57,8 @@ class Row:
     problems: Sequence[Problem]
     seeds: tuple[str, ...]
     """Names of the fresh backbones among the results."""
+    test_share: float
+    """``n_test / n_learn`` of the whole splits, by which intervals are corrected for overlap."""
 
 
 def report_subset(row: Row, measure: Measure, results: Results) -> SubsetReport:
@@ -116,7 +117,7 @@ class _Pool:
     def __init__(self, row: Row, measure: Measure) -> None:
         self._problems = row.problems
         self._measure = measure
-        self._share = mean_test_share(row.problems)
+        self._share = row.test_share
         self._groups = _test_groups(row.problems[0]) if measure.fixed else []
         self._resamples = _resamples(self._groups) if measure.fixed else []
 

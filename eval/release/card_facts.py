@@ -158,7 +158,8 @@ def _describe_data(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         sets = pretraining_sets(checkpoint)
         if recorded := record.is_file():
-            known = _read_by_then(read_json(record), checkpoint.samples_consumed)
+            batch = int(checkpoint.config["batch"]["global_samples"])
+            known = _read_by_then(read_json(record), checkpoint.samples_consumed - batch)
             sets = tuple(shards for shards in sets if shards.digest in known)
     except (KeyError, TypeError, OSError, ShardError, ValueError) as error:
         return {"unknown": without_paths(error)}
@@ -169,9 +170,14 @@ def _describe_data(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _read_by_then(recorded: Mapping[str, Any], samples_consumed: int) -> set[str]:
-    """Digests of the sets with a weight in some phase of the blend that had begun."""
-    begun = [weights for start, weights in recorded["phases"] if start < samples_consumed]
+def _read_by_then(recorded: Mapping[str, Any], last_batch: int) -> set[str]:
+    """Digests of the sets with a weight in some phase of the blend that had begun.
+
+    Args:
+        recorded: The run's own record.
+        last_batch: First sample of the last batch: a phase begins with the first whole one.
+    """
+    begun = [weights for start, weights in recorded["phases"] if start <= last_batch]
     return {
         part["digest"]
         for place, part in enumerate(recorded["sets"])

@@ -21,6 +21,8 @@ class StepNumbers:
 
     def __init__(self, count: int, like: Tensor) -> None:
         self.tensor: Float[Tensor, " count"] = like.new_full((count,), math.nan)
+        self.known = False
+        """Whether any were set: what a kernel reads before that is NaN."""
 
     def set(self, values: Sequence[float]) -> Float[Tensor, " count"]:
         """The tensor, with these values in it; one copy, which nobody waits for.
@@ -28,6 +30,7 @@ class StepNumbers:
         Args:
             values: Each is rounded once, from Python's own precision.
         """
+        self.known = True
         # Pinned memory is given to nobody else before the copy is done.
         sent = torch.tensor(values, dtype=self.tensor.dtype, pin_memory=self.tensor.is_cuda)
         return self.tensor.copy_(sent, non_blocking=True)

@@ -5,84 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny_finetune import NUM, QUICK, make_backbone, make_inputs, make_problems
 
-from data_sharding.stats import CorpusStats
-from eval.finetune import FineTuneConfig, TaskInputs, fine_tune, fine_tune_splits
+from eval.finetune import Workers, fine_tune, fine_tune_splits
 from eval.finetune.inputs import recipe
 from eval.finetune.model import TunedModel
 from eval.finetune.optimizer import build_optimizer, set_rates
 from eval.finetune.summary import tuned_findings
 from eval.importers.sample_topics import sample_topics_card
-from eval.probes.linear_probe import LinearProbeConfig, SplitProblem
-from eval.probes.regression import RegressionProblem, RidgeConfig
-from eval.samples import TaskSamples
-from eval.splits import SplitConfig, group_splits
-from pretrain.models import AudioConfig, Backbone, BackboneConfig, ImageConfig, TextConfig
-from pretrain.models.fusion import FusionConfig
 
-NUM, SIDE, TOKENS = 48, 16, 8
-QUICK = FineTuneConfig(
-    epochs=3, batch_size=8, dropout=0.2, backbone_lr=3e-3, head_lr=3e-2, device="cpu"
-)
 RATES = {"adamw": (3e-3, 3e-2), "adagrad": (1e-2, 1e-1), "sgd": (1e-2, 1e-1)}
 RATES["nesterov"] = RATES["sgd"]
-
-
-def make_backbone(shards, image="small_cnn", fusion="concat"):
-    config = BackboneConfig(
-        text=TextConfig(encoder="textcnn", hidden_size=16, num_filters=8, max_tokens=TOKENS),
-        image=ImageConfig(encoder=image, size_pixels=SIDE, width=32),
-        audio=AudioConfig(width=8, embed_dim=16, clip_seconds=1.0),
-        fusion=FusionConfig(fusion=fusion, embed_dim=16, reduce_dim=16),
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        stats = shards / "stats"
-        return Backbone(config, CorpusStats.load(stats), stats / "tokenizer.json").eval()
 
 
 @pytest.fixture(scope="module")
 def backbone(sample_shards):
     return make_backbone(sample_shards)
-
-
-def make_inputs(backbone, labels):
-    """Texts whose words, and pictures whose brightness, tell the label."""
-    generator = np.random.default_rng(0)
-    rank = np.unique(labels, return_inverse=True)[1]
-    images = generator.integers(0, 60, (NUM, 3, SIDE, SIDE)) + (60 * rank)[:, None, None, None]
-    ids = 10 * rank[:, None] + generator.integers(10, 14, (NUM, TOKENS))
-    present = np.tile([True, True, False], (NUM, 1))
-    present[::8, 1] = False
-    samples = TaskSamples(
-        ids=tuple(f"s{row}" for row in range(NUM)),
-        labels=labels,
-        groups=tuple(f"g{row}" for row in range(NUM)),
-        num_testable=NUM,
-        present=present,
-        texts=tuple("words" for _ in range(NUM)),
-        num_unlabelled=0,
-        places=np.arange(NUM),
-    )
-    tensors = {
-        "token_ids": torch.from_numpy(ids),
-        "token_mask": torch.ones(NUM, TOKENS, dtype=torch.bool),
-        "image": torch.from_numpy(images.astype(np.uint8)),
-    }
-    return TaskInputs(
-        samples=samples, modalities=("text", "image"), tensors=tensors, made_by=recipe(backbone)
-    )
-
-
-def make_problems(inputs, num_splits=1):
-    samples = inputs.samples
-    splits = group_splits(samples.strata, samples.groups, SplitConfig(num_splits=num_splits))
-    shared = {"labels": samples.labels, "groups": samples.groups}
-    if samples.labels.dtype.kind == "f":
-        shared |= {"cuts": "mosi", "bounds": (-3.0, 3.0), "config": RidgeConfig()}
-        return [RegressionProblem(split=split, **shared) for split in splits]
-    shared |= {"num_classes": 3, "config": LinearProbeConfig()}
-    return [SplitProblem(split=split, **shared) for split in splits]
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +116,13 @@ def test_dropout_leaves_the_callers_random_numbers_alone(backbone, inputs, probl
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_splits_have_their_place_as_seed_and_do_not_depend_on_the_workers(backbone, inputs):
+def test_splits_have_their_place_as_seed_and_do_not_depend_on_the_workers(
+    backbone, inputs, tmp_path
+):
     problems = make_problems(inputs, 2)
+    workers = Workers(num=2, beside=tmp_path / "report.json")
     alone = fine_tune_splits(backbone, inputs, problems, "text", QUICK)
-    together = fine_tune_splits(backbone, inputs, problems, "text", QUICK, workers=2)
+    together = fine_tune_splits(backbone, inputs, problems, "text", QUICK, workers)
     assert [comparable(one) for one in alone] == [comparable(one) for one in together]
     second = fine_tune(backbone, inputs, problems[1], "text", QUICK, seed=1).result
     assert comparable(alone[1]) == comparable(second)

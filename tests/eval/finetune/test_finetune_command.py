@@ -19,6 +19,7 @@ from eval.finetune import (
     start_of,
 )
 from eval.finetune.task import UNUSED_GRIDS
+from eval.importers import TableConfig, import_table
 from eval.probes.problems import split_problems, task_splits
 from eval.release.embed import ReadingConfig, Tally
 from eval.release.head import load_head
@@ -26,6 +27,7 @@ from eval.release.predict import predict
 from eval.splits import SplitConfig
 from launch.commands import COMMANDS
 from pretrain.checkpoint import open_checkpoint
+from pretrain.checkpoint.leases import is_leased
 from pretrain.models import Backbone
 from tiny_tasks import CLASSES, write_intensities
 
@@ -173,3 +175,80 @@ def test_a_head_without_the_fused_representation_is_refused(own, few_topics, tmp
     config = TaskConfig(**vars(QUICK) | {"representations": ("text",)})
     with pytest.raises(ValueError, match="a head reads fused"):
         fine_tune_task(start_of(own), few_topics, config, tmp_path / "r.json", tmp_path / "head")
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_a_run_keeps_the_checkpoint_while_it_is_fine_tuned(
+    own, few_topics, tmp_path, monkeypatch, reported
+):
+    """Also where an older report already tells of these very weights."""
+    run = tmp_path / "run"
+    shutil.copytree(own.run, run, ignore=shutil.ignore_patterns("finetunes"))
+    checkpoint = open_checkpoint(run / "checkpoints" / own.folder.name)
+    if reported:
+        told = report_file(checkpoint, few_topics)
+        told.parent.mkdir(parents=True)
+        told.write_text(checkpoint.digest)
+    leased = []
+
+    def fail(*asked):
+        leased.append(is_leased(checkpoint.folder, lease_hours=72.0))
+        raise ValueError("out of luck")
+
+    monkeypatch.setattr("launch.finetune_command.fine_tune_task", fail)
+    with pytest.raises(ValueError, match="out of luck"):
+        COMMANDS["finetune"]([str(run), str(few_topics.folder)])
+    assert leased == [True]
+    assert not is_leased(checkpoint.folder, lease_hours=72.0)
+
+
+def test_a_checkpoint_that_cannot_be_leased_is_fine_tuned_with_a_warning(
+    own, few_topics, tmp_path, monkeypatch, caplog
+):
+    def refuse(*asked):
+        raise PermissionError("a read-only disk")
+
+    monkeypatch.setattr("launch.finetune_command.take_lease", refuse)
+    out = tmp_path / "report.json"
+    words = [*WORDS, "--representations", "text", "--out", str(out)]
+    assert COMMANDS["finetune"]([str(own.run), str(few_topics.folder), *words]) == 0
+    assert out.is_file()
+    assert "may be removed by its run meanwhile: a read-only disk" in caplog.text
+
+
+def test_the_runs_page_is_drawn_before_anything_is_printed(own, few_topics, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(own.run, run)
+    (run / "report.html").unlink(missing_ok=True)
+
+    def cut(report):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("launch.finetune_command.format_report", cut)
+    with pytest.raises(BrokenPipeError):
+        COMMANDS["finetune"](
+            [str(run), str(few_topics.folder), *WORDS, "--representations", "text"]
+        )
+    assert "Fine-tuned" in (run / "report.html").read_text()
+
+
+def test_a_kept_head_says_what_share_of_the_authors_training_part_it_saw(own, tmp_path):
+    rows = [
+        {"id": f"r{number}", "part": ("train", "train", "valid", "test")[number // 2 % 4]}
+        | {"text": f"number {number} is {mood} today, it says", "mood": mood}
+        for number in range(48)
+        for mood in [("glad", "sad")[number % 2]]
+    ]
+    (tmp_path / "table.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = TableConfig(label="mood", name="moods", parts="part")
+    task = import_table(tmp_path / "table.jsonl", tmp_path / "task", table)
+    for share, told in ((0.5, ", 50 % of the training groups"), (1.0, "")):
+        config = TaskConfig(
+            representations=("fused",),
+            splits=SplitConfig(num_seeds=1, train_share=share),
+            finetune=QUICK.finetune,
+        )
+        head, out = tmp_path / f"head-{share}", tmp_path / f"{share}.json"
+        fine_tune_task(start_of(own), task, config, out, keep=head)
+        record = json.loads((head / "head.json").read_text())
+        assert record["split"] == f"the authors' parts{told}"

@@ -10,8 +10,10 @@ from data_sharding.job import ShardingConfig, shard_corpus
 from data_sharding.manifest import ShardSet
 from eval.importers import TableConfig, import_table
 from eval.importers.sample_topics import sample_topics_card
+from eval.probes.arms import probe_arms
 from eval.probes.contamination import find_contamination
 from eval.probes.contents import copies_across, marks_of_samples, refuse_copies, without_copies
+from eval.probes.equal_words import splits_as_read
 from eval.probes.findings import findings
 from eval.probes.knn import OnlineKnn
 from eval.probes.probe import ProbeConfig, probe
@@ -93,6 +95,79 @@ def test_a_sentence_beside_other_sound_or_pictures_is_no_copy(pictures):
     assert {copy.modality for copy in copies_across(SPLIT, marks, everything)} == {"image"}
 
 
+SAID = "the kitchen light is blue today"
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """60 rows of one picture each; every sixth says the same sentence, of either class."""
+    folder = tmp_path_factory.mktemp("said")
+    lines = ["id,text,image,mood,person"]
+    for number in range(60):
+        write_image(folder / f"{number}.png", number)
+        words = SAID if number % 6 < 2 else f"it is sentence number {number}"
+        mood = "good" if number % 2 else "bad"
+        lines.append(f"r{number},{words},{number}.png,{mood},p{number // 2}")
+    (folder / "table.csv").write_text("\n".join(lines))
+    config = TableConfig(label="mood", group="person", name="said")
+    return import_table(folder / "table.csv", folder / "task", config)
+
+
+def all_rows(samples):
+    return np.ones(len(samples.ids), dtype=bool)
+
+
+def test_equal_words_beside_other_pictures_are_copies_for_text_alone(said, checkpoint):
+    samples, _ = read_samples(Backbone.load(checkpoint.backbone), said, 64, {})
+    split = Split(
+        train=rows(*range(40)), validation=rows(*range(40, 50)), test=rows(*range(50, 60))
+    )
+    names = ("text", "fused_text", "image", "fused", "fused_text_image")
+    used = {name: all_rows(samples) for name in names}
+    made = splits_as_read(said, samples, [split], used, "drop")
+    same = [row for row in range(50) if samples.texts[row] == SAID]
+    for name in ("text", "fused_text"):
+        (kept,) = made[name].splits
+        assert not set(same) & {*kept.train, *kept.validation}
+        assert len(kept.train) + len(kept.validation) == 50 - len(same)
+        np.testing.assert_array_equal(kept.test, split.test)
+        assert made[name].told.startswith(f"{len(same)} samples whose words a later part repeats")
+    for name in ("image", "fused", "fused_text_image"):
+        (kept,) = made[name].splits
+        np.testing.assert_array_equal(kept.train, split.train)
+        assert made[name].told is None
+
+
+def test_a_set_that_repeats_sentences_is_probed_and_the_report_tells_of_them(said, checkpoint):
+    config = dataclasses.replace(TEXT, representations=("text", "image"))
+    report = probe(checkpoint, said, config)
+    (told,) = [found for found in report.findings if "have words that" in found]
+    assert told.startswith("text: 3")  # a third of the rows say it, in every split
+    dropped = probe(checkpoint, said, dataclasses.replace(config, copies="drop"))
+    words = [found for found in dropped.findings if found.startswith("text: ")]
+    assert any("samples whose words a later part repeats" in found for found in words)
+    sizes = [part.subsets[name].split_sizes[0]["train"]
+             for part in (report, dropped) for name in ("text", "image")]  # fmt: skip
+    assert sizes[2] < sizes[0] == sizes[1] == sizes[3]
+
+
+def test_where_every_sentence_is_repeated_text_is_missing_with_its_reason(checkpoint, tmp_path):
+    lines = ["id,text,image,mood,person"]
+    for number in range(16):
+        write_image(tmp_path / f"{number}.png", number)
+        mood = "good" if number % 2 else "bad"
+        lines.append(f"r{number},{SAID},{number}.png,{mood},p{number // 2}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    table = TableConfig(label="mood", group="person", name="all_said")
+    task = import_table(tmp_path / "table.csv", tmp_path / "task", table)
+    config = dataclasses.replace(TEXT, representations=("text", "image"), copies="drop")
+    report = probe(checkpoint, task, config)
+    assert set(report.subsets) == {"image"}
+    assert "too little is left to learn from" in report.missing["text"]
+    with pytest.raises(ValueError, match=r"task all_said: text: without equal words too little"):
+        probe_arms({"own": Backbone.load(checkpoint.backbone)}, task, config)
+
+
 def test_short_texts_repeat_by_themselves(pictures):
     task, samples = pictures
     assert marks_of_samples(task.parts, samples)["text"].astype(bool).sum() == 2
@@ -157,7 +232,7 @@ def test_unseen_pictures_are_told_apart_from_shards_that_cannot_be_read(
         "checked": False,
         "reason": "the pretraining shards cannot be read any more (ShardError)",
     }
-    assert "is not known" in findings({}, (), lost, 0)[0]
+    assert "is not known" in findings({}, (), lost, 0, {})[0]
 
 
 def test_altered_pretraining_shards_are_not_taken_for_those_that_were_read(
@@ -172,9 +247,9 @@ def test_altered_pretraining_shards_are_not_taken_for_those_that_were_read(
 def test_a_probe_that_fell_on_one_class_is_called_so(make_report):
     part = make_report().subsets["text"]
     clean = {"checked": True, "num_seen": 0}
-    assert findings({"text": part}, ("a", "b", "c"), clean, 0) == ()
+    assert findings({"text": part}, ("a", "b", "c"), clean, 0, {}) == ()
     fallen = dataclasses.replace(part.pretrained, confusion=((0, 50, 0), (0, 40, 1), (0, 9, 0)))
-    told = findings({"text": dataclasses.replace(part, pretrained=fallen)}, "abc", clean, 0)
+    told = findings({"text": dataclasses.replace(part, pretrained=fallen)}, "abc", clean, 0, {})
     assert "99 % of the predictions are 'b'" in told[0]
 
 
@@ -187,7 +262,7 @@ def test_fits_that_did_not_converge_and_absent_classes_are_told(make_report):
     )
     clean = {"checked": True, "num_seen": 2, "num_tested": 9}
     seen = clean | {"seen_by_modality": {"text": 0, "image": 2, "audio": 0}}
-    told = "\n".join(findings({"text": worse}, ("animals", "food", "town"), seen, 0))
+    told = "\n".join(findings({"text": worse}, ("animals", "food", "town"), seen, 0, {}))
     assert "3 fits stopped at the bound" in told
     assert "some test part lacks town" in told
     assert "has seen content of 2 of 9 test samples (image 2)" in told

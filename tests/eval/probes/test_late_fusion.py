@@ -56,6 +56,17 @@ def test_weights_chosen_on_validation_silence_a_modality_that_knows_nothing():
     assert chosen.scores.macro_f1 > fuse_late(ballots, problem).scores.macro_f1
 
 
+def test_samples_that_no_modality_votes_on_choose_no_weights():
+    labels = np.where(LABELS == 1, 0, LABELS)  # where nobody votes the first class would win
+    problem = problem_of(labels)
+    has = np.zeros(len(labels), dtype=bool)
+    has[[*problem.split.validation[:40], *problem.split.test]] = True
+    few = {name: ballot_of(labels, 0.7, seed, has) for seed, name in enumerate("ab")}
+    split = dataclasses.replace(problem.split, validation=problem.split.validation[:40])
+    whole = dataclasses.replace(problem, split=split)
+    assert fuse_late_weighted(few, problem).weights == fuse_late_weighted(few, whole).weights
+
+
 def test_weights_do_not_depend_on_test():
     ballots = {"one": ballot_of(LABELS, 0.7, 0), "other": ballot_of(LABELS, 0.6, 1)}
     problem = problem_of(LABELS)

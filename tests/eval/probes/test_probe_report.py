@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -38,6 +39,19 @@ def test_the_table_shows_floors_scores_verdicts_and_what_is_missing(make_report)
     for word in ("majority", "shuffled", "TF-IDF", "random", "pretrained", "yes", "no"):
         assert word in table
     assert "audio: no labelled sample of clouds has audio" in table
+
+
+def test_names_are_shown_as_they_are_and_not_read_as_markup(make_report):
+    report = make_report(task_name="[sad] :cat:")
+    found = ("text: 99 % of the predictions are '[/sad]': the probe has fallen on one class",)
+    missing = {"audio": "no labelled sample of [sad] has audio"}
+    table = format_table(dataclasses.replace(report, findings=found, missing=missing))
+    words = " ".join(table.split())
+    assert words.startswith("[sad] :cat:: macro-F1 in %")
+    assert found[0] in words
+    assert "audio: no labelled sample of [sad] has audio" in table
+    closing = format_table(make_report(task_name="[/sad]"))
+    assert closing.split()[0] == "[/sad]:"
 
 
 def test_late_fusion_is_a_row_of_its_own_and_is_explained(make_report):

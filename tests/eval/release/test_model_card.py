@@ -44,11 +44,12 @@ def test_data_that_the_run_recorded_are_all_that_it_has_seen(own, sample_shards)
 
 
 def test_a_set_that_was_blended_in_after_the_checkpoint_is_not_named(own, sample_shards):
-    train, later = ShardSet.open(sample_shards, "train"), own.samples_consumed
+    train = ShardSet.open(sample_shards, "train")
+    last = own.samples_consumed - own.config["batch"]["global_samples"]
     row = f"| shards | {train.num_samples:,} |"
-    record(own, train.digest, phases=[[0, [0.0]], [later - 1, [1.0]]])
+    record(own, train.digest, phases=[[0, [0.0]], [last, [1.0]]])
     assert row in card_of(own)
-    record(own, train.digest, phases=[[0, [0.0]], [later, [1.0]]])
+    record(own, train.digest, phases=[[0, [0.0]], [last + 1, [1.0]]])  # with the next whole batch
     assert row not in card_of(own)
 
 
