@@ -44,8 +44,9 @@ def compare_command(arguments: list[str]) -> int:
     command = tyro.cli(CompareCommand, args=arguments, prog="triptych compare")
     comparison = compare_runs(command.runs, command.task, command.checkpoint)
     told = format_markdown(comparison) if command.markdown else format_comparison(comparison)
+    if command.out is not None:  # before anything is told: a reader such as `head` may go away
+        write_text(command.out, render_comparison(comparison))
     print(told)
     if command.out is not None:
-        write_text(command.out, render_comparison(comparison))
         print(f"\n{command.out}")
     return 0

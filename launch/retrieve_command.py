@@ -11,6 +11,7 @@ from data_sharding.manifest import ShardSet
 from data_sharding.schema import DEFAULT_SPLIT, ShardError, canonical_json
 from data_sharding.stream.source import open_stream
 from eval.card import CARD_FILE
+from eval.pages.retrieval_record import SEEN
 from eval.pages.retrieval_table import format_retrieval
 from eval.probes.retrieval import RetrievalConfig, RetrievalReport, retrieve, splits_of
 from eval.records import write_json
@@ -18,12 +19,6 @@ from eval.tasks import BUILTIN_TASKS, load_task
 from launch.run_data import DATA_FILE, RunData
 from pretrain.checkpoint import Checkpoint, open_checkpoint
 from pretrain.models import Backbone
-
-SEEN = {
-    True: "the run has learned from these samples",
-    False: "the run has not learned from this split of these shards",
-    None: "whether the run has learned from these samples is not known",
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -94,7 +95,8 @@ class Browser:
     def _read(self):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while b"\0" not in self._rest:
-            assert time.monotonic() < deadline, "Chromium does not answer"
+            left = max(deadline - time.monotonic(), 0.0)
+            assert select.select([self._from], [], [], left)[0], "Chromium does not answer"
             more = os.read(self._from, 1 << 16)
             assert more, "Chromium has ended"
             self._rest += more

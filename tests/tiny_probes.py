@@ -2,7 +2,10 @@
 
 from eval.comparison import Comparison, Interval, Summary, summarise
 from eval.probes.probe_report import ProbeReport, ProbeScores, SubsetReport
+from eval.records import write_json
 
+BASE = (0.50, 0.52, 0.48, 0.55, 0.45, 0.51, 0.49, 0.53, 0.47, 0.50)
+NOISE = (0.01, -0.01) * 5
 SIZES = {"train": 50, "validation": 20, "test": 30}
 SHARE = 30 / 70
 DIGEST = "ab" * 32
@@ -84,3 +87,17 @@ def report(subsets, task=None, protocol=None, shards=DIGEST, step=100):
         subsets={part.subset: part for part in subsets},
         missing={},
     )
+
+
+def shifted(by):
+    """Scores of ten splits that differ from `BASE` by this much, and by `NOISE`."""
+    return [base + by + noise for base, noise in zip(BASE, NOISE, strict=True)]
+
+
+def write_run(folder, *reports, config=None):
+    """A run folder with a configuration and these reports."""
+    write_json(folder / "config.json", {"run": str(folder)} | (config or {}))
+    for found in reports:
+        name = f"{found.task['name']}.json"
+        write_json(folder / "probes" / found.checkpoint["name"] / name, found.to_json())
+    return folder

@@ -5,32 +5,21 @@ for the number of runs by Holm's method; over representations and tasks nothing 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.pages.paired_reports import Paired, holm, pair, why_not_comparable
-from eval.pages.run_record import RunRecord, read_run
+from eval.pages.paired_reports import LEVEL, Paired, holm, pair, why_not_comparable
+from eval.pages.run_record import ProbedRun, read_probes
+from eval.probes.contamination import DATA_FILE
 from eval.probes.probe_report import ProbeReport
 from eval.records import flatten, read_json
 
 Which = Literal["best", "newest"]
 Verdict = Literal["better", "worse", "within", "uncorrected", "open", "unlike"]
-LEVEL = 0.05
 NOT_RECORDED = "(not recorded)"
-DATA_FILE = "data.json"
 OWN = ("run",)
 """Of a run's configuration: what differs between any two runs."""
-
-WORDS: Mapping[Verdict, str] = {
-    "better": "better: the difference exceeds its interval",
-    "worse": "worse: the difference exceeds its interval",
-    "within": "not told apart: the difference lies within its interval",
-    "uncorrected": "not told apart: the difference exceeds its interval, but not once the number "
-    "of runs is corrected for",
-    "open": "no verdict",
-    "unlike": "not comparable",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +29,7 @@ class Difference:
     Attributes:
         paired: Gain over the first run; None where the two are not comparable.
         p_corrected: By Holm's method, over the runs; None without a verdict.
-        verdict: What follows: see `WORDS`.
+        verdict: What follows, in words in `eval.pages.conclusions`.
         reason: Why there is no verdict or no comparison; empty where there is one.
     """
 
@@ -114,7 +103,7 @@ def compare_runs(
             checkpoint, or no task in common.
     """
     names = _names(runs)
-    records = {name: read_run(run) for name, run in names.items()}
+    records = {name: read_probes(run) for name, run in names.items()}
     probed = {
         name: _reports(records[name], run, which) for name, run in names.items()
     }  # {run: {task: report}}
@@ -135,21 +124,6 @@ def compare_runs(
     )
 
 
-def conclusions(table: TaskTable) -> dict[str, str]:
-    """In words: by pair of runs what differs and what does not; by run why it is left out."""
-    told: dict[str, dict[str, list[str]]] = {}
-    for subset, differences in table.differences.items():
-        first = table.runs_with(subset)[0]
-        for run, found in differences.items():
-            what = WORDS[found.verdict] + (f" ({found.reason})" if found.reason else "")
-            told.setdefault(f"{run} against {first}", {}).setdefault(what, []).append(subset)
-    joined = {
-        pair: ". ".join(f"{what}: {', '.join(subsets)}" for what, subsets in by_verdict.items())
-        for pair, by_verdict in told.items()
-    }
-    return joined | dict(table.left_out)
-
-
 def _names(runs: Sequence[Path]) -> dict[str, Path]:
     """The shortest ends of the folders' paths that tell them apart."""
     if len(runs) < 2:
@@ -163,7 +137,7 @@ def _names(runs: Sequence[Path]) -> dict[str, Path]:
     return {"/".join(path.parts[-length:]): run for path, run in zip(whole, runs, strict=True)}
 
 
-def _reports(record: RunRecord, run: Path, which: Which) -> dict[str, ProbeReport]:
+def _reports(record: ProbedRun, run: Path, which: Which) -> dict[str, ProbeReport]:
     """The report of each task that counts.
 
     Raises:
@@ -227,9 +201,14 @@ def _task_table(
 def _differences(reports: Mapping[str, ProbeReport], subset: str) -> dict[str, Difference]:
     """Of all runs with the representation against the first of them."""
     have = {run: report for run, report in reports.items() if subset in report.subsets}
-    (_, first), *others = have.items()
+    (of_first, first), *others = have.items()
     unlike = {run: why_not_comparable(report, first, subset) for run, report in others}
-    paired = {run: pair(report, first, subset) for run, report in others if not unlike[run]}
+    seen = {run: _seen(report, run) for run, report in have.items()}
+    paired = {
+        run: _withhold(pair(report, first, subset), seen[of_first] or seen[run])
+        for run, report in others
+        if not unlike[run]
+    }
     corrected = dict(zip(paired, holm([found.p for found in paired.values()]), strict=True))
     made = {}
     for run, _ in others:
@@ -238,6 +217,21 @@ def _differences(reports: Mapping[str, ProbeReport], subset: str) -> dict[str, D
         else:
             made[run] = _judge(paired[run], corrected[run])
     return made
+
+
+def _seen(report: ProbeReport, run: str) -> str:
+    """Why the run's scores are no scores of unseen samples; empty where nothing says so."""
+    found = report.contamination
+    if not found.get("num_seen"):
+        return ""
+    return (
+        f"pretraining of {run} has seen content of {found['num_seen']} of {found['num_tested']} "
+        "test samples"
+    )
+
+
+def _withhold(paired: Paired, reason: str) -> Paired:
+    return replace(paired, p=None, reason=reason) if reason else paired
 
 
 def _judge(paired: Paired, corrected: float | None) -> Difference:
@@ -251,7 +245,7 @@ def _judge(paired: Paired, corrected: float | None) -> Difference:
     return Difference(paired=paired, p_corrected=corrected, verdict=verdict, reason=paired.reason)
 
 
-def _described(record: RunRecord, run: Path) -> dict[str, str]:
+def _described(record: ProbedRun, run: Path) -> dict[str, str]:
     """Options of a run, and the digests of what it was trained on."""
     options = {name: value for name, value in flatten(record.config) if name not in OWN}
     path = run / DATA_FILE

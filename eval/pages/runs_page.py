@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from eval.pages.compare_runs import RunsComparison, TaskTable, conclusions
+from eval.pages.compare_runs import RunsComparison, TaskTable
+from eval.pages.conclusions import conclusions, heading, remarks
 from eval.pages.forest import Mark, draw_forest
 from eval.pages.map_chart import NUM_COLOURS
 from eval.pages.page import floor_marks, make_mark, render_page
@@ -16,7 +17,6 @@ from eval.pages.runs_table import (
     changed_heading,
     checkpoints,
     floor_headings,
-    heading,
     lines,
 )
 from eval.regression_metrics import NO_SHARES
@@ -32,6 +32,7 @@ class TaskChapter:
     title: str
     checkpoints: str
     conclusions: dict[str, str]
+    remarks: list[str]
     floors: tuple[str, ...]
     lines: tuple[Line, ...]
     scores: Markup
@@ -64,6 +65,7 @@ def _chapter(table: TaskTable, runs: list[str]) -> TaskChapter:
         title=heading(table),
         checkpoints=checkpoints(table),
         conclusions=conclusions(table),
+        remarks=remarks(table),
         floors=tuple(floor_headings(table).values()),
         lines=tuple(lines(table)),
         scores=draw_forest(

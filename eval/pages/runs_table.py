@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from eval.comparison import Interval, Summary
-from eval.pages.compare_runs import RunsComparison, TaskTable, Verdict, conclusions
-from eval.pages.page import FLOORS
-from eval.probes.probe_report import metric_heading, repeats
-from eval.regression_metrics import NO_SHARES
+from eval.comparison import Interval
+from eval.pages.compare_runs import RunsComparison, TaskTable, Verdict
+from eval.pages.conclusions import conclusions, heading, remarks
+from eval.pages.page import FLOORS, tell_value
 
 WIDEST = 1000
 """Characters of a line, however long the runs' names are."""
@@ -26,7 +24,7 @@ SHORT: Mapping[Verdict, str] = {
     "unlike": "not comparable",
 }
 RULES = (
-    "±: standard deviation over splits; [low, high]: 95 % interval. A difference is paired, "
+    "[low, high]: 95 % interval. A difference is paired, "
     "split by split, against the first run, and above 0 where the run is better. It exceeds its "
     "interval where that does not hold zero; with more than two runs, those of one representation "
     "are corrected for their number (Holm 1979). Over representations and tasks nothing is "
@@ -47,7 +45,7 @@ class Line:
         subset: The representation.
         run: Name of the run.
         floors: By heading; empty where the report has none of that name.
-        score: ``43.9 ± 2.1``.
+        score: ``43.9``.
         interval: ``[41.0, 46.8]``; empty where there is none.
         gain: Over the first run; empty for the first, and where the two are not comparable.
         gain_interval: Its interval; empty where there is none.
@@ -92,24 +90,18 @@ def lines(table: TaskTable) -> Iterator[Line]:
                 subset=subset,
                 run=run,
                 floors={
-                    label: _value(part.floors[name].metrics[metric].mean, metric)
+                    label: tell_value(part.floors[name].metrics[metric].mean, metric)
                     if name in part.floors
                     else ""
                     for name, label in headings.items()
                 },
-                score=_score(own, metric),
+                score=tell_value(own.mean, metric),
                 interval=_span(own.interval, metric),
-                gain=_value(gain.mean, metric, "+") if gain else "",
+                gain=tell_value(gain.mean, metric, "+") if gain else "",
                 gain_interval=_span(gain.interval, metric, "+") if gain else "",
                 verdict=found.verdict if found else None,
                 reason=found.reason if found else "",
             )
-
-
-def heading(table: TaskTable) -> str:
-    """The task, what is told of it, and over what it is the mean."""
-    first = next(iter(table.reports.values()))
-    return f"{table.name}: {metric_heading(table.metric)}, mean over {repeats(first)}"
 
 
 def checkpoints(table: TaskTable) -> str:
@@ -132,19 +124,29 @@ def changed_heading(comparison: RunsComparison) -> str:
 def format_comparison(comparison: RunsComparison, width: int = 110) -> str:
     """Plain text, for a terminal or a log file; wider where its numbers need it."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, force_terminal=False)
+    console = Console(
+        file=stream,
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        markup=False,  # a run may be called "lr[red]1e-3", or ":sad:"
+        emoji=False,
+        highlight=False,
+    )
     console.print(f"{WHICH[comparison.which]}; compared with {next(iter(comparison.runs))}")
     for table in comparison.tasks:
         made = _rich(table)
-        console.width = max(width, Console(width=WIDEST).measure(made).maximum)
+        console.width = WIDEST
+        console.width = max(width, console.measure(made).maximum)
         console.print(made)
         console.width = width
-        for text in (checkpoints(table), *map(": ".join, conclusions(table).items())):
-            console.print(text, markup=False, highlight=False)
-    console.print(f"\n{RULES}", markup=False, highlight=False)
-    console.print(f"\n{changed_heading(comparison)}", markup=False, highlight=False)
+        told = map(": ".join, conclusions(table).items())
+        for text in (checkpoints(table), *told, *remarks(table)):
+            console.print(text)
+    console.print(f"\n{RULES}")
+    console.print(f"\n{changed_heading(comparison)}")
     for name, values in comparison.changed.items():
-        console.print(f"  {name}: {' | '.join(values)}", markup=False, highlight=False)
+        console.print(f"  {name}: {' | '.join(values)}")
     return stream.getvalue().rstrip("\n")
 
 
@@ -153,6 +155,7 @@ def format_markdown(comparison: RunsComparison) -> str:
     blocks = [f"{WHICH[comparison.which]}; compared with {_cell(next(iter(comparison.runs)))}"]
     for table in comparison.tasks:
         told = [f"- {_cell(what)}: {_cell(of)}" for what, of in conclusions(table).items()]
+        told += [f"- {_cell(remark)}" for remark in remarks(table)]
         blocks += [f"### {_cell(heading(table))}", _markdown_table(table)]
         blocks += [_cell(checkpoints(table)), "\n".join(told)]
     blocks += [RULES, changed_heading(comparison)]
@@ -164,7 +167,7 @@ def format_markdown(comparison: RunsComparison) -> str:
 
 
 def _rich(table: TaskTable) -> Table:
-    made = Table(title=escape(heading(table)), box=SIMPLE_HEAD)
+    made = Table(title=heading(table), box=SIMPLE_HEAD)
     made.add_column("", style="bold", no_wrap=True)
     made.add_column("run", no_wrap=True)
     for label in (*floor_headings(table).values(), "pretrained", "", "against the first"):
@@ -176,7 +179,7 @@ def _rich(table: TaskTable) -> Table:
         named = line.subset if line.subset != before else ""
         before = line.subset
         verdict = SHORT[line.verdict] if line.verdict else ""
-        made.add_row(*map(escape, (named, line.run, *cells, verdict)))
+        made.add_row(named, line.run, *cells, verdict)
     return made
 
 
@@ -211,17 +214,7 @@ def _cell(text: str) -> str:
     return plain
 
 
-def _score(summary: Summary, metric: str) -> str:
-    value = _value(summary.mean, metric)
-    return value if summary.sd is None else f"{value} ± {_value(summary.sd, metric)}"
-
-
 def _span(span: Interval | None, metric: str, sign: str = "") -> str:
     if span is None:
         return ""
-    return f"[{_value(span.low, metric, sign)}, {_value(span.high, metric, sign)}]"
-
-
-def _value(value: float, metric: str, sign: str = "") -> str:
-    """In percent, or as a number where the metric is no share."""
-    return f"{value:{sign}.3f}" if metric in NO_SHARES else f"{100 * value:{sign}.1f}"
+    return f"[{tell_value(span.low, metric, sign)}, {tell_value(span.high, metric, sign)}]"

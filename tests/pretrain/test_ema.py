@@ -48,6 +48,14 @@ def test_a_missing_online_weight_is_named():
         target.update(whole([("weight", torch.zeros(2, 3))]))
 
 
+def test_a_target_without_a_pace_refuses_to_follow():
+    network = nn.Linear(3, 2)
+    before, target = network.weight.detach().clone(), Target(network, 0.99, total_steps=10)
+    with pytest.raises(ValueError, match="no pace was set; call set_pace"):
+        target.update(whole(nn.Linear(3, 2).named_parameters()))
+    assert torch.equal(target.network.weight, before)
+
+
 def test_a_saved_target_comes_back_bit_for_bit(tmp_path):
     target = Target(nn.Linear(3, 2), 0.99, total_steps=10)
     target.snapshot()(tmp_path)

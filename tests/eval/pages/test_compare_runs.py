@@ -7,32 +7,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from eval.pages.compare_runs import compare_runs, conclusions
+from eval.pages.compare_runs import compare_runs
+from eval.pages.conclusions import conclusions
 from eval.pages.paired_reports import holm, pair, why_not_comparable
 from eval.pages.runs_page import render_comparison
 from eval.pages.runs_table import format_comparison, format_markdown
 from eval.records import write_json
 from launch.compare_command import compare_command
 from pretrain.checkpoint import Marker, Progress, open_checkpoint
-from tiny_probes import SIZES, report, subset
+from tiny_probes import BASE, SIZES, report, shifted, subset, write_run
 
-BASE = (0.50, 0.52, 0.48, 0.55, 0.45, 0.51, 0.49, 0.53, 0.47, 0.50)
-NOISE = (0.01, -0.01) * 5
 HALF = 2.262157 * 0.01 * math.sqrt(10 / 9) * math.sqrt(1 / 10 + 30 / 70)
 """Half the 95 % interval of a difference whose splits differ by NOISE: t(9), Nadeau and Bengio."""
 EVIL = "<b onclick=x>*mood*|"
-
-
-def shifted(by):
-    return [base + by + noise for base, noise in zip(BASE, NOISE, strict=True)]
-
-
-def write_run(folder, *reports, config=None):
-    write_json(folder / "config.json", {"run": str(folder)} | (config or {}))
-    for found in reports:
-        name = f"{found.task['name']}.json"
-        write_json(folder / "probes" / found.checkpoint["name"] / name, found.to_json())
-    return folder
 
 
 def compared(tmp_path, *values, **options):
@@ -277,7 +264,9 @@ def test_the_command_prints_a_table_or_markdown_and_writes_a_page(tmp_path, caps
     page = tmp_path / "runs.html"
     assert compare_command([*runs, "--checkpoint", "newest", "--out", str(page)]) == 0
     told = capsys.readouterr().out
-    assert re.search(r"second .* 55\.0 ± \d\.\d .* \+5\.0 \[\+3\.3, \+6\.7\] +better", told)
+    assert re.search(
+        r"second .* 55\.0 +\[5\d\.\d, 5\d\.\d\] +\+5\.0 \[\+3\.3, \+6\.7\] +better", told
+    )
     assert "second against first: better: the difference exceeds its interval: text" in told
     assert EVIL in told
     assert EVIL not in page.read_text()

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+import chromium
 from chromium import find_chromium, open_browser
 from eval.pages.compare_runs import compare_runs
 from eval.pages.report import write_report
@@ -35,6 +36,15 @@ def pages(tmp_path_factory):
     compared = folder / "runs.html"
     write_text(compared, render_comparison(compare_runs(runs, which="newest")))
     return {"report": write_report(runs[0]), "comparison": compared}
+
+
+def test_a_browser_that_says_nothing_is_given_up(monkeypatch):
+    monkeypatch.setattr(chromium, "PATIENCE_SECONDS", 0.05)
+    commands, answers = os.pipe(), os.pipe()
+    with pytest.raises(AssertionError, match="Chromium does not answer"):
+        chromium.Browser(commands[1], answers[0])
+    for end in (*commands, *answers):
+        os.close(end)
 
 
 @pytest.mark.parametrize("page", ["report", "comparison"])
@@ -91,7 +101,7 @@ def test_the_report_shows_every_kind_of_result(browser, pages):
         "fused without text",
         "Finding one modality by another",
         "text → image",
-        "The run has not learned from these samples.",
+        "The run has not learned from this split of these shards.",
         "fused over checkpoints",
         "classes and confusion",
         "What the networks see",

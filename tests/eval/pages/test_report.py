@@ -6,9 +6,10 @@ import pytest
 
 from eval.pages.charts import LineChart, draw_lines, short, ticks
 from eval.pages.report import write_report
-from eval.pages.run_record import read_run
+from eval.pages.run_record import read_probes, read_run
 from eval.records import write_json
 from pretrain.health import Finding, Verdict
+from tiny_pages import embedding_map
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 EVIL = "<script>alert('x')</script>"
@@ -145,6 +146,44 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no run folder"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("COMPLETE", "a checkpoint"),
+        ("SHA256SUMS", "a published backbone"),
+        ("model.safetensors", "a backbone"),
+    ],
+)
+def test_no_page_is_written_into_a_checkpoint_or_a_backbone(tmp_path, name, what):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).touch()
+    before = sorted(tmp_path.iterdir())
+    for read in (write_report, read_probes):
+        with pytest.raises(ValueError, match=f"it is {what}.*give the run folder"):
+            read(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"checkpoint": {"name": "step-00000200"}}, {"checkpoint": {"digest": "ab"}}, "none", "far"],
+)
+def test_a_map_that_cannot_be_drawn_is_named_and_does_not_hide_the_probes(run, broken):
+    record = embedding_map(200, num_rows=3).to_json()
+    if isinstance(broken, dict):
+        record |= broken
+    else:
+        far = [[float("inf"), 0.0]] if broken == "far" else []
+        drawn = {"places": far, "classes": [0] * len(far), "shown": [1.0, 0.0]}
+        record["projections"]["text"] = drawn
+    path = run / "maps" / "step-00000200" / "clouds.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"clouds\.json: not an embedding map.*remove it or probe"):
+        read_run(run)
+    assert len(read_probes(run).probes) == 2
 
 
 def test_values_that_are_not_finite_are_left_out_of_a_chart():

@@ -4,36 +4,45 @@ import json
 
 import pytest
 
-from eval.pages.modality_table import modality_table
+from eval.pages.modality_table import EFFECTS, modality_table
 from eval.pages.others_table import others_table
 from eval.pages.retrieval_record import read_retrievals
 from eval.pages.run_record import read_run
 from eval.pages.tuned_section import tuned_sections
 from eval.records import write_json
 from tiny_pages import fine_tune, probes, retrieval
-from tiny_probes import DIGEST, SIZES, report, subset
-
-BASE = (0.50, 0.52, 0.48, 0.55, 0.45, 0.51, 0.49, 0.53, 0.47, 0.50)
-NOISE = (0.01, -0.01) * 5
+from tiny_probes import BASE, DIGEST, NOISE, SIZES, report, shifted, subset
 
 
 def test_what_a_missing_modality_costs_is_the_paired_difference():
-    lower = [base - 0.1 + noise for base, noise in zip(BASE, NOISE, strict=True)]
-    near = [base - 0.001 + noise for base, noise in zip(BASE, NOISE, strict=True)]
     parts = [
-        subset("fused_text", lower),
-        subset("fused_image", near),
+        subset("fused_text", shifted(-0.1)),
+        subset("fused_image", shifted(-0.001)),
         subset("fused_text_image", list(BASE)),
         subset("text", list(BASE)),
     ]
     table = modality_table(report(parts))
     rows = {row.name: row for row in table.rows}
     assert rows["fused_text"].lost.mean == pytest.approx(0.1)
-    assert rows["fused_text"].verdict is True
-    assert rows["fused_image"].verdict is False
+    assert rows["fused_text"].effect == "costs"
+    assert rows["fused_image"].effect == "not told apart"
     assert rows["fused_text_image"].lost is None
     assert list(table.alone) == ["text"]
     assert "--rows shared" not in table.note
+    assert "nothing is corrected for their number" in table.note
+
+
+def test_a_modality_that_one_is_better_off_without_is_no_success():
+    parts = [subset("fused_text", shifted(0.1)), subset("fused_text_image", list(BASE))]
+    (row, _) = modality_table(report(parts)).rows
+    assert row.lost.mean == pytest.approx(-0.1)
+    assert row.effect == "gains"
+    assert EFFECTS[row.effect] != EFFECTS["costs"] == "yes"
+
+
+def test_too_few_splits_tell_no_effect_of_a_missing_modality():
+    parts = [subset("fused_text", shifted(0.1)[:9]), subset("fused_text_image", list(BASE)[:9])]
+    assert modality_table(report(parts)).rows[0].effect == "no verdict"
 
 
 def test_what_was_scored_on_other_samples_is_not_subtracted():
@@ -46,7 +55,10 @@ def test_what_was_scored_on_other_samples_is_not_subtracted():
 
 def test_a_subset_that_is_no_part_of_the_largest_is_not_subtracted():
     parts = [subset("fused_audio", list(BASE)), subset("fused_text_image", list(BASE))]
-    assert [row.lost for row in modality_table(report(parts)).rows] == [None, None]
+    table = modality_table(report(parts))
+    assert [row.lost for row in table.rows] == [None, None]
+    assert "--rows shared" not in table.note
+    assert "name the fusion of all in --representations" in table.note
 
 
 def test_one_fused_subset_alone_is_no_table():
@@ -100,10 +112,19 @@ def test_an_answer_by_weights_that_were_replaced_is_left_out(run):
 
 @pytest.mark.parametrize(
     "broken",
-    [{"format": 9}, {"directions": {"text_to_image": {}}}, {"protocol": {"cutoffs": [1, 5]}}],
+    [
+        {"format": 9},
+        {"directions": {"text_to_image": {}}},
+        {"directions": {}},
+        {"protocol": {"cutoffs": [1, 5]}},
+        {"protocol": {"cutoffs": []}},
+        {"protocol": {}},
+        {"num_samples": "many"},
+        {"seen_in_pretraining": [1]},
+    ],
 )
 def test_a_retrieval_report_that_cannot_be_read_is_named(run, broken):
     path = run / "retrieval" / "step-00000200" / "mood-abababab-12345678.json"
     write_json(path, json.loads(path.read_text()) | broken)
-    with pytest.raises(ValueError, match=r"mood-abababab-12345678\.json"):
+    with pytest.raises(ValueError, match=r"mood-abababab-12345678\.json.*retrieve again"):
         read_run(run)

@@ -17,6 +17,7 @@ from eval.probes.equal_words import splits_as_read
 from eval.probes.findings import findings
 from eval.probes.knn import OnlineKnn
 from eval.probes.probe import ProbeConfig, probe
+from eval.probes.problems import task_splits
 from eval.samples import read_samples
 from eval.splits import Split, SplitConfig
 from eval.tasks import Task
@@ -142,7 +143,10 @@ def test_a_set_that_repeats_sentences_is_probed_and_the_report_tells_of_them(sai
     config = dataclasses.replace(TEXT, representations=("text", "image"))
     report = probe(checkpoint, said, config)
     (told,) = [found for found in report.findings if "have words that" in found]
-    assert told.startswith("text: 3")  # a third of the rows say it, in every split
+    samples, _ = read_samples(Backbone.load(checkpoint.backbone), said, 64, {})
+    says = np.array(samples.texts) == SAID
+    share = np.mean([says[split.test].mean() for split in task_splits(samples, config.splits)])
+    assert told.startswith(f"text: {100 * share:.1f} % of the test samples")
     dropped = probe(checkpoint, said, dataclasses.replace(config, copies="drop"))
     words = [found for found in dropped.findings if found.startswith("text: ")]
     assert any("samples whose words a later part repeats" in found for found in words)
