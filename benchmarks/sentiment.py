@@ -11,7 +11,7 @@ majority     the commonest class of the training part
 raw          n-grams, pixels, log-mel statistics, and a logistic regression
 random       frozen features of five fresh backbones of the same architecture
 pretrained   frozen features of the pretrained one
-from scratch a fresh backbone trained with its head on the labels
+from scratch a fresh backbone trained with its head on the labels (not of the joined set)
 fine-tuned   the pretrained one, likewise
 
 Macro-F1 in percent, mean and deviation over the splits; then what pretraining gives, frozen
@@ -87,7 +87,7 @@ def measure(
         RAW: probe_raw(question, like),
         **probe_random(question, like, SEEDS),
         PRETRAINED: probe_trained(question, [trained])[trained.name],
-        **probe_tuned(question, like, given.epochs),
+        **probe_tuned(question, like, given),
     }
     any_marks = marks[PRETRAINED]
     rows = []
@@ -100,12 +100,13 @@ def measure(
                 label=given.label,
                 representation=name,
                 num_samples=any_marks.num_samples[name],
-                cells={column: cell(found) for column, found in scores.items()},
+                cells={column: cell(found) for column, found in scores.items() if found},
                 gains={
                     kind: compare_arms(
                         scores[one], scores[other], any_marks.test_share[name]
                     ).difference
                     for kind, (one, other) in GAINS.items()
+                    if scores[one] and scores[other]
                 },
             )
         )
@@ -114,7 +115,7 @@ def measure(
 
 def rows_won_and_lost(rows: Sequence[SentimentRow], kind: str) -> tuple[int, int]:
     """On how many rows the interval of a gain lies above zero, and on how many below."""
-    spans = [row.gains[kind].interval_uncorrected for row in rows]
+    spans = [row.gains[kind].interval_uncorrected for row in rows if kind in row.gains]
     known = [span for span in spans if span is not None]
     return sum(span.low > 0.0 for span in known), sum(span.high < 0.0 for span in known)
 
@@ -131,24 +132,29 @@ def table_markdown(rows: Sequence[SentimentRow]) -> str:
     lines = [line(heads), line(["---"] * len(heads))]
     for row in rows:
         best = max(found.mean for found in row.cells.values())
-        shown = [_show(row.cells[column], best) for column in COLUMNS]
+        shown = [_show(row.cells.get(column), best) for column in COLUMNS]
         subset = row.representation.removeprefix("fused_").replace("_", " + ")
-        gains = [_gain(row.gains[kind]) for kind in GAINS]
+        gains = [_gain(row.gains.get(kind)) for kind in GAINS]
         name = f"{row.task} {row.label}, {subset}"
         lines.append(line((name, f"{row.num_samples:,}", *shown, *gains)))
     told = [
-        f"{kind}: above zero on {won}, below on {lost} of {len(rows)} rows"
+        f"{kind}: above zero on {won}, below on {lost} of {sum(kind in row.gains for row in rows)} "
+        "rows"
         for kind in GAINS
         for won, lost in [rows_won_and_lost(rows, kind)]
     ]
     return "\n".join([*lines, "", f"Gain by pretraining, {'; '.join(told)}."])
 
 
-def _gain(found: Summary) -> str:
+def _gain(found: Summary | None) -> str:
+    if found is None:
+        return ""
     return f"{100 * found.mean:+.1f} {percent_span(found.interval_uncorrected)}"
 
 
-def _show(found: Cell, best: float) -> str:
+def _show(found: Cell | None, best: float) -> str:
+    if found is None:
+        return ""
     text = f"{found.mean:.1f} ± {found.sd:.1f}"
     return f"**{text}**" if found.mean == best else text
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from quality_probe import Marks, Question
+from sentiment_tasks import SentimentTask
 
 from eval.card import Task
 from eval.finetune import FineTuneConfig, FineTuneReport, Start, TaskConfig, fine_tune_task
@@ -15,17 +16,18 @@ SCRATCH, TUNED = "from scratch", "fine-tuned"
 WORKERS = 2
 
 
-def probe_tuned(question: Question, trained: Path, epochs: int) -> dict[str, Marks]:
+def probe_tuned(question: Question, trained: Path, given: SentimentTask) -> dict[str, Marks]:
     """Marks of the pretrained backbone and of a fresh one, both trained on the labels alike.
 
     Args:
         question: Task, splits and representations; its folder keeps the reports.
         trained: The pretrained backbone.
-        epochs: Of which validation chooses one.
+        given: How many epochs, of which validation chooses one; whether there is a fresh one.
     """
-    folder, task = question.folder / "finetuned", question.task
-    starts = (start_at(trained, TUNED), fresh_start(trained, task, folder / "fresh"))
-    return {start.identity["name"]: _marks(question, start, epochs) for start in starts}
+    starts = [start_at(trained, TUNED)]
+    if given.scratch:
+        starts.append(fresh_start(trained, question.task, question.folder / "finetuned" / "fresh"))
+    return {start.identity["name"]: _marks(question, start, given.epochs) for start in starts}
 
 
 def start_at(backbone: Path, name: str) -> Start:
@@ -66,5 +68,5 @@ def _merged(reports: Mapping[str, FineTuneReport], metric: str) -> Marks:
         scores={name: part.metrics[metric].per_split for name, part in parts.items()},
         majority={name: part.constant[metric].per_split for name, part in parts.items()},
         test_share={},
-        num_samples={name: part.num_samples for name, part in parts.items()},
+        num_samples={name: sum(part.split_sizes[0].values()) for name, part in parts.items()},
     )

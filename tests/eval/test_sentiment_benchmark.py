@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import sentiment
@@ -65,6 +66,22 @@ def test_the_table_shows_every_column_the_best_one_bold_and_the_gains_with_inter
         "frozen: above zero on 1, below on 0 of 1 rows; "
         "trained on: above zero on 0, below on 1 of 1 rows."
     )
+
+
+def test_a_column_that_was_not_measured_is_empty_and_gains_nothing():
+    whole = row(0.05, -0.05)
+    cells = {name: found for name, found in whole.cells.items() if name != "from scratch"}
+    part = replace(whole, cells=cells, gains={"frozen": whole.gains["frozen"]})
+    lines = table_markdown([whole, part]).splitlines()
+    measured, absent = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:4]
+    )
+    assert [one for one, other in zip(measured, absent, strict=True) if one != other] == [
+        measured[6],
+        measured[9],
+    ]
+    assert absent[6] == absent[9] == ""
+    assert lines[-1].endswith("trained on: above zero on 0, below on 1 of 1 rows.")
 
 
 def test_what_the_table_reads_are_representations_that_there_are():
