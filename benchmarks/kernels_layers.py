@@ -126,10 +126,10 @@ def layers_case(
     yield unchanged(name, first, twice(True))
 
 
-def many_parts_case(device: str, part: int) -> Iterator[Compared]:
-    """A layer of more parts than are added up at once; a part has so many entries."""
-    sizes = [40, 7, (lars.SUMMED_PARTS + 1) * part + 11]
-    with patch.multiple(lars, PART=part, NORMS_BLOCK=min(part, lars.NORMS_BLOCK)):
+def many_parts_case(device: str, part: int, summed: int = lars.SUMMED_PARTS) -> Iterator[Compared]:
+    """A layer of more parts of ``part`` entries than are added up at once, which are ``summed``."""
+    sizes, block = [40, 7, (summed + 1) * part + 11], min(part, lars.NORMS_BLOCK)
+    with patch.multiple(lars, PART=part, NORMS_BLOCK=block, SUMMED_PARTS=summed):
         yield from layers_case(sizes, (torch.float32, torch.float32), True, device)
 
 
@@ -168,11 +168,19 @@ def optimizer_case(device: str) -> Iterator[Compared]:
 
 
 def layers_cases(device: str, large: bool) -> Iterator[Compared]:
-    """Sizes about a block's and a part's."""
-    sizes = [40, 7, 1, lars.BLOCK - 1, lars.BLOCK, lars.NORMS_BLOCK + 5, lars.PART + 3]
+    """Sizes about a block's and a part's; under the interpreter parts are smaller and fewer.
+
+    The third layer is the last that is aligned: whole blocks of it are read without a mask.
+    """
+    part = lars.PART if large else 2 * lars.NORMS_BLOCK
+    sizes = [40, 7, part + 3, 1, lars.BLOCK - 1, lars.BLOCK, lars.NORMS_BLOCK + 5]
     half, wide = torch.bfloat16, torch.float32
-    yield from layers_case(sizes, (wide, None), True, device)
-    yield from layers_case(sizes, (half, half), True, device)
-    yield from layers_case(sizes, (wide, half), False, device)
-    yield from many_parts_case(device, lars.PART if large else 16)
+    with patch.object(lars, "PART", part):
+        yield from layers_case(sizes, (wide, None), True, device)
+        yield from layers_case(sizes, (half, half), True, device)
+        yield from layers_case(sizes, (wide, half), False, device)
+    if large:
+        yield from many_parts_case(device, lars.PART)
+    else:
+        yield from many_parts_case(device, 16, summed=8)
     yield from optimizer_case(device)

@@ -39,4 +39,4 @@ class Sizes:
 ON_GPU = Sizes(width=768, layers=12, flat=277_000_000, batch=256, embed=256, pixels=224)
 """A ViT-B, and a partition of three of them."""
 ON_CPU = Sizes(width=384, layers=12, flat=10_000_000, batch=16, embed=256, pixels=224)
-TINY = Sizes(width=8, layers=2, flat=5_000, batch=6, embed=16, pixels=16)
+TINY = Sizes(width=8, layers=1, flat=2_500, batch=2, embed=16, pixels=8)

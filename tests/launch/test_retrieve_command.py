@@ -45,7 +45,7 @@ def test_a_shard_set_is_searched_and_the_report_lies_in_the_run(run, sample_shar
     assert str(run) not in path.read_text()
     assert report["splits"] == ["probe"]
     assert report["seen_in_pretraining"] is False
-    assert "the run has not learned from this split" in printed
+    assert "The run has not learned from this split" in printed
 
 
 def test_another_question_does_not_replace_the_answer_to_the_first(
@@ -71,7 +71,7 @@ def test_the_report_says_when_seen_samples_were_asked_for(run, sample_shards, tm
     options = ["--split", "train", "--allow-seen", "--out", str(tmp_path / "seen.json")]
     assert retrieve_command([str(run), str(sample_shards), *options]) == 0
     assert json.loads((tmp_path / "seen.json").read_text())["seen_in_pretraining"] is True
-    assert "the run has learned from these samples" in capsys.readouterr().out
+    assert "The run has learned from these samples" in capsys.readouterr().out
 
 
 def test_what_a_run_has_read_is_told_by_its_record_of_digests(run, sample_shards, tmp_path):

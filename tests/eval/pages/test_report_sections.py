@@ -11,7 +11,7 @@ from eval.pages.run_record import read_run
 from eval.pages.tuned_section import tuned_sections
 from eval.records import write_json
 from tiny_pages import fine_tune, probes, retrieval
-from tiny_probes import BASE, DIGEST, NOISE, SIZES, report, shifted, subset
+from tiny_probes import BASE, DIGEST, SIZES, report, shifted, subset
 
 
 def test_what_a_missing_modality_costs_is_the_paired_difference():

@@ -47,7 +47,7 @@ def test_names_are_shown_as_they_are_and_not_read_as_markup(make_report):
     missing = {"audio": "no labelled sample of [sad] has audio"}
     table = format_table(dataclasses.replace(report, findings=found, missing=missing))
     words = " ".join(table.split())
-    assert words.startswith("[sad] :cat:: macro-F1 in %")
+    assert words.startswith("[sad] :cat:: macro-f1 in %")
     assert found[0] in words
     assert "audio: no labelled sample of [sad] has audio" in table
     closing = format_table(make_report(task_name="[/sad]"))

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from data_sharding.logmel import LogMelConfig
 from eval.release.model_card import SECTIONS, refuse_incomplete_card
 from eval.release.publish import PublishConfig, publish, verify_published
+from eval.release.reference import check_reference
 from eval.release.release_checks import SUMS_FILE, write_checksums
 from pretrain.models import Embedder
 from tiny_release import publish_small, write_run
@@ -41,6 +42,25 @@ def media(release):
     wave = 0.3 * torch.sin(torch.arange(11_025) / 9.0)
     soundfile.write(folder / "frog.wav", wave.numpy(), 22_050)
     return folder
+
+
+@pytest.fixture
+def checked_here(monkeypatch):
+    """Features are computed in this process: a fresh one imports torch for seconds."""
+
+    def check(folder):
+        return f"here, largest difference {check_reference(folder):.1e}"
+
+    monkeypatch.setattr("eval.release.publish.check_in_fresh_process", check)
+
+
+def exchange(weights, release):
+    """Another order of the largest tensor's entries, with the sums that belong to it."""
+    state = load_file(weights)
+    largest = max(state, key=lambda key: state[key].numel())
+    changed = state[largest].flatten().flip(0).view_as(state[largest])
+    save_file({**state, largest: changed}, weights, {"format": "pt"})
+    write_checksums(release)
 
 
 def examples(release):
@@ -73,10 +93,20 @@ def test_the_cards_example_gives_the_joint_backbones_embeddings_without_code_of_
     run_alone(joint + "assert texts.shape == (2, 32) and fused.shape[0] == 1\n", media)
 
 
-@pytest.mark.parametrize("name", ["", "text", "image", "audio"])
-def test_the_release_and_each_encoders_folder_can_be_verified_alone(release, tmp_path, name):
-    alone = shutil.copytree(release / name, tmp_path / "alone")
+def test_an_encoders_folder_is_verified_in_a_fresh_process(release, tmp_path):
+    alone = shutil.copytree(release / "image", tmp_path / "alone")
     assert verify_published(alone).startswith("features as published")
+    exchange(alone / "model.safetensors", alone)
+    with pytest.raises(ValueError, match=r"not load as it should: .*: embedding features differ"):
+        verify_published(alone)
+
+
+@pytest.mark.parametrize("name", ["", "text", "image", "audio"])
+def test_the_release_and_each_encoders_folder_can_be_verified_alone(
+    release, tmp_path, name, checked_here
+):
+    alone = shutil.copytree(release / name, tmp_path / "alone")
+    assert verify_published(alone).startswith("here, largest difference")
     config = alone / "config.json"
     config.write_text(config.read_text() + "\n")
     with pytest.raises(ValueError, match=r"config\.json differs"):
@@ -85,23 +115,17 @@ def test_the_release_and_each_encoders_folder_can_be_verified_alone(release, tmp
 
 @pytest.mark.parametrize("name", ["text", "image", "audio", "joint"])
 def test_weights_that_were_exchanged_with_their_sums_are_found_by_the_reference(
-    release, tmp_path, name
+    release, tmp_path, name, checked_here
 ):
     out = shutil.copytree(release, tmp_path / "out")
-    weights = (out if name == "joint" else out / name) / "model.safetensors"
-    state = load_file(weights)
-    largest = max(state, key=lambda key: state[key].numel())
-    save_file(
-        {**state, largest: state[largest].flatten().flip(0).view_as(state[largest])},
-        weights,
-        {"format": "pt"},
-    )
-    write_checksums(out)
+    exchange((out if name == "joint" else out / name) / "model.safetensors", out)
     with pytest.raises(ValueError, match=r"features differ.*model\.safetensors"):
         verify_published(out)
 
 
-def test_an_encoders_folder_of_another_release_is_found(release, sample_shards, tmp_path):
+def test_an_encoders_folder_of_another_release_is_found(
+    release, sample_shards, tmp_path, checked_here
+):
     out = publish_small(tmp_path, sample_shards, seed=5)
     shutil.rmtree(out / "text")
     shutil.copytree(release / "text", out / "text")
@@ -117,7 +141,7 @@ def test_a_folder_without_sums_is_no_published_backbone(release, tmp_path):
         verify_published(out)
 
 
-def test_the_card_is_read_back_by_the_hubs_own_reader(sample_shards, tmp_path):
+def test_the_card_is_read_back_by_the_hubs_own_reader(sample_shards, tmp_path, checked_here):
     out = publish_small(tmp_path, sample_shards, datasets=("mozilla/voices",))
     card = ModelCard((out / "README.md").read_text())
     assert card.data.license == "cc-by-4.0"
@@ -141,7 +165,9 @@ def test_a_card_whose_metadata_lack_the_licence_or_results_is_refused(release):
         refuse_incomplete_card(text, 3)
 
 
-def test_training_time_is_told_by_the_rates_that_the_run_logged(sample_shards, tmp_path):
+def test_training_time_is_told_by_the_rates_that_the_run_logged(
+    sample_shards, tmp_path, checked_here
+):
     checkpoint = write_run(tmp_path / "run", sample_shards)
     lines = [{"step": step, "speed/samples_per_second": 0.016} for step in (10, 20, 30)]
     text = "\n".join(json.dumps(line) for line in lines) + '\n{"step": 40, "spe'

@@ -1,0 +1,132 @@
+"""What a comparison of runs must not claim, and what it must say beside its numbers."""
+
+import dataclasses
+import sys
+
+import pytest
+
+from eval.pages.compare_runs import compare_runs
+from eval.pages.runs_page import render_comparison
+from eval.pages.runs_table import format_comparison, format_markdown
+from launch.compare_command import compare_command
+from tiny_probes import BASE, report, shifted, subset, write_run
+
+TOLD = (format_comparison, format_markdown, render_comparison)
+
+
+def mood(by=0.0, seen=0, findings=(), **changed):
+    made = report([subset("text", shifted(by) if by else list(BASE))], **changed)
+    found = {"checked": True, "num_tested": 30, "num_seen": seen}
+    return dataclasses.replace(made, contamination=found, findings=tuple(findings))
+
+
+def compared(tmp_path, *reports):
+    runs = [write_run(tmp_path / f"run{place}", one) for place, one in enumerate(reports)]
+    return compare_runs(runs, which="newest")
+
+
+def weights(made, digest):
+    return dataclasses.replace(made, checkpoint=made.checkpoint | {"digest": digest})
+
+
+@pytest.mark.parametrize("by", [0.2, -0.2])
+@pytest.mark.parametrize("seen", [(0, 7), (7, 0), (7, 7)])
+def test_a_run_that_has_seen_test_samples_neither_wins_nor_loses(tmp_path, by, seen):
+    comparison = compared(tmp_path, mood(seen=seen[0]), mood(by, seen=seen[1]))
+    found = comparison.tasks[0].differences["text"]["run1"]
+    assert (found.verdict, found.p_corrected) == ("open", None)
+    assert "has seen content of 7 of 30 test samples" in found.reason
+    assert f"run{0 if seen[0] else 1}" in found.reason
+    for told in TOLD:
+        assert "has seen content of 7 of 30 test samples" in " ".join(told(comparison).split())
+
+
+def test_a_run_that_has_seen_none_is_judged_beside_one_that_has(tmp_path):
+    comparison = compared(tmp_path, mood(), mood(0.2, seen=7), mood(0.2))
+    found = comparison.tasks[0].differences["text"]
+    assert [one.verdict for one in found.values()] == ["open", "better"]
+    assert found["run2"].p_corrected == found["run2"].paired.p  # one hypothesis, not two
+
+
+def test_what_each_probe_has_found_is_told_in_every_form(tmp_path):
+    sentence = "text: 81 % of the predictions are <b>sad</b> [red]"
+    comparison = compared(tmp_path, mood(), mood(findings=[sentence]))
+    assert f"run1: {sentence}" in format_comparison(comparison)
+    assert r"- run1: text: 81 % of the predictions are &lt;b>sad" in format_markdown(comparison)
+    assert "run1: text: 81 % of the predictions are &lt;b&gt;sad" in render_comparison(comparison)
+
+
+def test_runs_of_the_same_weights_are_told(tmp_path):
+    first, same, other = mood(), mood(0.1), weights(mood(0.2), "cd" * 32)
+    comparison = compared(tmp_path, first, same, other)
+    for told in TOLD:
+        assert "run0, run1: the very same weights (abababababab)" in told(comparison)
+    assert "same weights" not in format_comparison(compared(tmp_path / "two", first, other))
+
+
+def test_the_number_of_splits_is_told_by_run_where_it_differs(tmp_path):
+    fewer = report([subset("text", list(BASE)[:5])])
+    comparison = compared(tmp_path, mood(), fewer)
+    for told in TOLD:
+        text = " ".join(told(comparison).split())
+        assert "10 group-wise splits, the interval corrected for their overlap (run0); 5" in text
+    equal = format_comparison(compared(tmp_path / "two", mood(), mood(0.1)))
+    assert "overlap (run0)" not in " ".join(equal.split())
+
+
+def test_where_the_shards_differ_it_is_said_what_to_do(tmp_path):
+    comparison = compared(tmp_path, mood(), mood(shards="cd" * 32))
+    for told in TOLD:
+        text = " ".join(told(comparison).split())
+        assert "probe both on one task folder (triptych probe RUN FOLDER)" in text
+
+
+def test_an_interval_is_the_one_measure_of_spread(tmp_path):
+    comparison = compared(tmp_path, mood(), mood(0.1))
+    for told in TOLD:
+        assert "±" not in told(comparison)
+
+
+@pytest.mark.parametrize("name", ["lr[red]1e-3", ":smile:", "a\\"])
+def test_a_run_with_any_name_keeps_it(tmp_path, name):
+    runs = [write_run(tmp_path / one, mood(by)) for one, by in ((name, 0.0), ("b", 0.1))]
+    first, *rest = format_comparison(compare_runs(runs, which="newest")).splitlines()
+    assert first.endswith(f"compared with {name}")
+    assert any(line.split()[:2] == ["text", name] for line in rest)
+
+
+def test_a_broken_map_does_not_hinder_a_comparison(tmp_path):
+    runs = [write_run(tmp_path / name, mood(by)) for name, by in (("a", 0.0), ("b", 0.1))]
+    path = runs[1] / "maps" / "step-00000100" / "mood.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    assert compare_runs(runs, which="newest").tasks[0].name == "mood"
+
+
+def test_a_checkpoint_folder_is_not_compared(tmp_path):
+    run = write_run(tmp_path / "run", mood())
+    folder = run / "checkpoints" / "step-00000100"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "COMPLETE").touch()
+    with pytest.raises(ValueError, match=r"it is a checkpoint.*give the run folder"):
+        compare_runs([run, folder], which="newest")
+
+
+class Closed:
+    """A reader that has gone away."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+    def flush(self):
+        pass
+
+
+def test_the_page_is_there_though_nobody_reads_what_is_printed(tmp_path, monkeypatch):
+    runs = [str(write_run(tmp_path / name, mood())) for name in ("a", "b")]
+    page = tmp_path / "runs.html"
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        compare_command([*runs, "--checkpoint", "newest", "--out", str(page)])
+    assert "a, b" in page.read_text()
