@@ -23,14 +23,16 @@ usage: triptych COMMAND [options]; triptych COMMAND --help tells more
   plan         a recipe looked at before it is submitted: data, memory, time, limits
   pretrain     shards -> checkpoints: multimodal BYOL, here or on a Slurm cluster
   task         labelled set, as its authors distribute it, or a table of your own -> task
-  probe        checkpoint x task -> linear-probe report with floors
+  probe        checkpoint x task -> report of linear and other probes with floors
   retrieve     checkpoint x unseen samples -> one modality found by another, against chance
   publish      checkpoint -> backbone that transformers loads
   verify-backbone  a published backbone against its sums and its reference embedding
   embed        texts, pictures, recordings of your own x backbone -> Parquet or npy
+  finetune     checkpoint x task -> backbone and head trained together, over five splits
   fit-head     task x backbone -> classifier
   predict      unseen samples x classifier -> label, probability, weight of each modality
   report       run -> one self-contained HTML page
+  compare      runs -> which of their probes differ by more than their intervals
   status       where a run stands: queue, step, rate, checkpoint, health, probes
   logs         what a run's jobs have said
   watch        run -> probes of its checkpoints, as they are committed
