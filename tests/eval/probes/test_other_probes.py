@@ -20,13 +20,11 @@ from eval.probes.few_shot import FewShotConfig
 from eval.probes.knn_probe import KnnProbeConfig
 from eval.probes.linear_probe import LinearProbeConfig, SplitProblem
 from eval.probes.other_probes import OtherProbes, keep_others, probe_others
-from eval.probes.probe import ProbeConfig, probe, report_path
-from eval.probes.probe_config import describe_protocol
 from eval.probes.probe_report import OTHERS, format_table, percent, report_from_json
 from eval.probes.regression import RegressionProblem, RidgeConfig
 from eval.probes.subset_probe import SubsetInput, probe_subsets
 from eval.probes.subset_report import Measure
-from eval.records import read_json, to_json_text, write_json
+from eval.records import to_json_text, write_json
 from eval.splits import Split, SplitConfig, draws_of_fixed_parts, group_splits, strata_of
 from tiny_tasks import CLASSES
 
@@ -39,16 +37,9 @@ ASKED = OtherProbes(
     few_shot=FewShotConfig(shares=(0.05, 0.2)),
 )
 NAMES = ["knn", "attentive", "few-shot 5 %", "few-shot 20 %"]
-QUICK = ProbeConfig(
-    splits=SplitConfig(num_splits=2),
-    linear=LinearProbeConfig(inverse_regularisation=(0.01, 1.0), max_iterations=100),
-    num_random_backbones=1,
-)
 BRIEF = dataclasses.replace(ASKED, attentive=dataclasses.replace(ASKED.attentive, epochs=2))
 """For what does not depend on the scores."""
-ALSO = dataclasses.replace(
-    QUICK, also=BRIEF.kinds, knn=BRIEF.knn, attentive=BRIEF.attentive, few_shot=BRIEF.few_shot
-)
+LINEAR = LinearProbeConfig(inverse_regularisation=(0.01, 1.0), max_iterations=100)
 
 
 def clouds(parts=3, num_splits=10):
@@ -60,7 +51,7 @@ def clouds(parts=3, num_splits=10):
     own = (3.5 * centres + generator.normal(size=(120, 8))).astype(np.float32)
     fresh = generator.normal(size=(2, 120, 8)).astype(np.float32)
     problems = [
-        SplitProblem(labels=labels, groups=groups, split=split, num_classes=3, config=QUICK.linear)
+        SplitProblem(labels=labels, groups=groups, split=split, num_classes=3, config=LINEAR)
         for split in group_splits(labels, groups, SplitConfig(num_splits=num_splits))
     ]
     return SubsetInput(
@@ -276,48 +267,3 @@ def test_a_report_keeps_the_probes_that_an_earlier_one_holds(report):
     assert kept.subsets["image"].others_missing == {"attentive": "there is a reason"}
     assert kept.protocol[OTHERS] == {"attentive": {}, "knn": {}, **asked}
     assert kept.findings == ("few-shot: an earlier probe with other options was replaced",)
-
-
-def test_the_protocol_tells_of_other_probes_only_where_they_are_asked_for(few_topics):
-    assert OTHERS not in describe_protocol(QUICK, few_topics.card)
-    changed = dataclasses.replace(QUICK, knn=ASKED.knn)
-    assert describe_protocol(changed, few_topics.card) == describe_protocol(QUICK, few_topics.card)
-    told = describe_protocol(ALSO, few_topics.card)[OTHERS]
-    assert told["knn"]["num_neighbours"] == [1, 5]
-    assert "validation part stays whole" in told["few-shot"]["draws"]
-    assert "n_test/n_learn of the whole splits" in told["few-shot"]["interval"]
-    turned = dataclasses.replace(ALSO, also=tuple(reversed(ALSO.also)))
-    assert describe_protocol(turned, few_topics.card)[OTHERS] == told
-
-
-def test_a_probe_named_twice_is_refused():
-    with pytest.raises(ValueError, match=r"probe\.also names a probe twice: knn, knn"):
-        ProbeConfig(also=("knn", "knn"))
-
-
-def test_what_is_asked_later_is_added_to_what_a_report_holds(checkpoint, few_topics, tmp_path):
-    shutil.copytree(checkpoint.run, tmp_path / "run", ignore=shutil.ignore_patterns("probes"))
-    folder = tmp_path / "run" / "checkpoints" / checkpoint.folder.name
-    own = dataclasses.replace(checkpoint, folder=folder)
-    config = dataclasses.replace(ALSO, representations=("text", "image", "fused"))
-    linear = dataclasses.replace(QUICK, representations=config.representations)
-    path = report_path(own, few_topics)
-
-    plain = probe(own, few_topics, linear)
-    probe(own, few_topics, dataclasses.replace(config, also=("knn", "attentive")))
-    found = probe(own, few_topics, dataclasses.replace(config, also=("few-shot",)))
-    for name in config.representations:
-        part = found.subsets[name]
-        single = name == "image"  # its encoder makes one place of a small picture
-        assert list(part.others) == [other for other in NAMES if other != "attentive" or not single]
-        assert list(part.others_missing) == ["attentive"] * single
-        bare = dataclasses.replace(part, others={}, others_missing={})
-        assert dataclasses.asdict(bare) == dataclasses.asdict(plain.subsets[name])
-    assert set(found.subsets["late"].others_missing) == set(NAMES)
-    assert "NaN" not in path.read_text()
-
-    before = (path.read_bytes(), path.stat().st_mtime_ns)
-    for asked in (linear, dataclasses.replace(config, also=("knn",)), config):
-        probe(own, few_topics, asked)  # less is asked: what is there answers
-        assert (path.read_bytes(), path.stat().st_mtime_ns) == before
-    assert read_json(path)["protocol"][OTHERS].keys() == set(ASKED.kinds)
