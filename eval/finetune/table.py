@@ -3,12 +3,12 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from eval.comparison import Summary
 from eval.finetune.report import FineTuneReport, TunedScores
 from eval.metrics import class_report
+from eval.plain_text import plain_console
 from eval.probes.probe_report import metric_heading
 from eval.regression_metrics import NO_SHARES
 
@@ -16,15 +16,7 @@ from eval.regression_metrics import NO_SHARES
 def format_report(report: FineTuneReport, width: int = 100) -> str:
     """Scores, then each class, then what a reader must know; for a terminal or a log file."""
     stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        color_system=None,
-        force_terminal=False,
-        markup=False,  # names of classes and tasks are anybody's
-        emoji=False,
-        highlight=False,
-    )
+    console = plain_console(stream, width)
     console.print(_scores_table(report))
     if report.task.get("classes"):
         console.print(_classes_table(report, report.task["classes"]))

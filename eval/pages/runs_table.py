@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from eval.comparison import Interval
 from eval.pages.compare_runs import RunsComparison, TaskTable, Verdict
 from eval.pages.conclusions import conclusions, heading, remarks
 from eval.pages.page import FLOORS, tell_value
+from eval.plain_text import plain_console
 
 WIDEST = 1000
 """Characters of a line, however long the runs' names are."""
@@ -124,15 +124,7 @@ def changed_heading(comparison: RunsComparison) -> str:
 def format_comparison(comparison: RunsComparison, width: int = 110) -> str:
     """Plain text, for a terminal or a log file; wider where its numbers need it."""
     stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        color_system=None,
-        force_terminal=False,
-        markup=False,  # a run may be called "lr[red]1e-3", or ":sad:"
-        emoji=False,
-        highlight=False,
-    )
+    console = plain_console(stream, width)
     console.print(f"{WHICH[comparison.which]}; compared with {next(iter(comparison.runs))}")
     for table in comparison.tasks:
         made = _rich(table)

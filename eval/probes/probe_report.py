@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from eval.comparison import Comparison, Summary, comparison_from_json, summary_from_json
+from eval.plain_text import plain_console
 from eval.probes.late_fusion import EVEN_VOTE
 from eval.records import Json
 from eval.regression_metrics import LOWER_IS_BETTER, NO_SHARES
@@ -190,15 +190,7 @@ def others_table(report: ProbeReport) -> Table:
 def format_table(report: ProbeReport, width: int = 110) -> str:
     """The table as plain text, for a terminal or a log file."""
     stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        color_system=None,
-        force_terminal=False,
-        markup=False,  # a class or a task may be called "[sad]", or ":sad:"
-        emoji=False,
-        highlight=False,
-    )
+    console = plain_console(stream, width)
     console.print(probe_table(report))
     if any(part.others for part in report.subsets.values()):
         console.print(others_table(report))
