@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from data_sharding.job import ShardingConfig, shard_corpus
 from eval.importers import TableConfig, import_table
 from eval.importers.sample_topics import CORPUS, sample_topics_card
 from eval.tasks import Task, save_card
+from tiny_corpus import write_image
 
 CLASSES = ("animals", "food", "town")
+SAID = "the kitchen light is blue today"
 
 
 def write_few_topics(folder: Path) -> Task:
@@ -57,3 +60,16 @@ def write_intensities(folder: Path, fixed: bool = True, more: tuple[dict, ...] =
         parts="part" if fixed else None,
     )
     return import_table(table, folder / "task", config)
+
+
+def write_sayings(folder: Path, num: int, repeated: Callable[[int], bool]) -> Task:
+    """Rows of one picture each, two of a person, one of each mood; some say the same sentence."""
+    lines = ["id,text,image,mood,person"]
+    for number in range(num):
+        write_image(folder / f"{number}.png", number)
+        words = SAID if repeated(number) else f"it is sentence number {number}"
+        mood = "good" if number % 2 else "bad"
+        lines.append(f"r{number},{words},{number}.png,{mood},p{number // 2}")
+    (folder / "table.csv").write_text("\n".join(lines))
+    config = TableConfig(label="mood", group="person", name="said")
+    return import_table(folder / "table.csv", folder / "task", config)

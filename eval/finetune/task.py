@@ -16,7 +16,12 @@ from eval.finetune.report import REPORTS_FOLDER, FineTuneReport
 from eval.finetune.splits import Workers, fine_tune_splits
 from eval.finetune.summary import tuned_findings, tuned_scores
 from eval.finetune.tune import fine_tune
-from eval.probes.contents import Copies, honest_splits
+from eval.probes.contents import Copies, honest_splits, told_of_dropped
+from eval.probes.equal_words import (
+    EQUAL_WORDS_LEFT_OUT,
+    missing_representations,
+    splits_as_read,
+)
 from eval.probes.linear_probe import LinearProbeConfig
 from eval.probes.probe import describe_checkpoint, describe_shards
 from eval.probes.problems import Grids, split_problems
@@ -110,6 +115,8 @@ def fine_tune_task(
     for path in (out, keep or out):
         refuse_unwritable(path)
     posed = _pose(Backbone.load(start.folder), task, config)
+    if keep is not None and FEATURES in posed.missing:
+        raise ValueError(f"task {task.name}: no head can be kept: {posed.missing[FEATURES]}")
     if keep is not None:
         first = posed.problems[FEATURES][0]
         tuned = fine_tune(posed.backbone, posed.inputs, first, FEATURES, config.finetune)
@@ -139,35 +146,39 @@ class _Posed:
     """By split, of each representation that some sample can give."""
     missing: Mapping[str, str]
     """The other representations, each with its reason."""
-    num_dropped: int
-    """Copies left out of an earlier part."""
+    findings: tuple[str, ...]
+    """What a reader must know of copies and of words that repeat."""
 
 
 def _pose(backbone: Backbone, task: Task, config: TaskConfig) -> _Posed:
     inputs = read_inputs(backbone, task, config.representations)
-    splits, num_dropped = honest_splits(task, inputs.samples, config.splits, config.copies)
+    samples = inputs.samples
+    splits, num_dropped = honest_splits(task, samples, config.splits, config.copies)
+    used = {name: samples.has(name) for name in config.representations}
+    used = {name: mask for name, mask in used.items() if mask.any()}
+    read = splits_as_read(task, samples, splits, used, config.copies)
     problems = {
-        name: split_problems(task, inputs.samples, splits, UNUSED_GRIDS, (name, mask))
-        for name in config.representations
-        if (mask := inputs.samples.has(name)).any()
+        name: split_problems(task, samples, part.splits, UNUSED_GRIDS, (name, part.used))
+        for name, part in read.items()
+        if part.splits
     }
+    missing = missing_representations(task, config.representations, read)
+    if not problems:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise ValueError(f"task {task.name}: nothing to learn from: {listed}")
     refuse_bad_splits(task.card, problems)
+    words = [f"{name}: {told}" for name in problems if (told := read[name].told)]
     return _Posed(
         backbone=backbone,
         task=task,
         inputs=inputs,
         problems=problems,
-        missing={
-            name: f"no labelled sample of {task.name} has {name}"
-            for name in config.representations
-            if name not in problems
-        },
-        num_dropped=num_dropped,
+        missing=missing,
+        findings=(*told_of_dropped(num_dropped), *words),
     )
 
 
 def _empty_report(question: Question, task: Task, posed: _Posed) -> FineTuneReport:
-    told = f"{posed.num_dropped} samples that a later part repeats were left out of an earlier one"
     return FineTuneReport(
         task=question.task,
         checkpoint=question.checkpoint,
@@ -175,7 +186,7 @@ def _empty_report(question: Question, task: Task, posed: _Posed) -> FineTuneRepo
         protocol=question.protocol,
         representations={},
         missing=posed.missing,
-        findings=(told,) if posed.num_dropped else (),
+        findings=posed.findings,
     )
 
 
@@ -225,6 +236,7 @@ def _question(start: Start, task: Task, config: TaskConfig) -> Question:
                 "splits": asdict(config.splits),
                 "representations": config.representations,
                 "copies": config.copies,
+                **({"equal_words": EQUAL_WORDS_LEFT_OUT} if config.copies == "drop" else {}),
                 "seeds": "of each split its place",
                 "head": "linear, on the representation less its mean over the training part, over "
                 "its deviation there, both before the first step; batch norms keep the running "

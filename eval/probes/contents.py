@@ -186,6 +186,12 @@ def honest_splits(
     return splits, 0
 
 
+def told_of_dropped(num_dropped: int) -> Iterator[str]:
+    """What a reader must know of copies that were left out."""
+    if num_dropped:
+        yield f"{num_dropped} samples that a later part repeats were left out of an earlier one"
+
+
 def among(marks: Marks, seen: Mark) -> Bool[np.ndarray, "sample"]:
     """Which of the marks are seen; none (0) never is."""
     return (marks > 0) & np.isin(marks, seen)

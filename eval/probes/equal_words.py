@@ -19,6 +19,8 @@ from eval.representations import modalities_of
 from eval.samples import TaskSamples
 from eval.splits import Split
 
+EQUAL_WORDS_LEFT_OUT = "left out too where text alone is read"
+"""With ``drop``, for the protocol of a report."""
 TOO_LITTLE = "without equal words too little is left to learn from"
 
 
@@ -74,6 +76,18 @@ def splits_as_read(
             kept, told = (), f"{TOO_LITTLE} ({lost} samples' words lie in a later part too)"
         made[name] = AsRead(used=mask, splits=kept, told=told if lost else None)
     return made
+
+
+def missing_representations(
+    task: Task, representations: Sequence[str], read: Mapping[str, AsRead]
+) -> dict[str, str]:
+    """The representations that nothing is learned of, each with its reason."""
+    none = {
+        name: f"no labelled sample of {task.name} has {name}"
+        for name in representations
+        if name not in read
+    }
+    return none | {name: str(part.told) for name, part in read.items() if not part.splits}
 
 
 def _too_little(strata: Int64[np.ndarray, "sample"], whole: Split, kept: Split) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eval.metrics import fallen_on
+from eval.probes.contents import told_of_dropped
 from eval.probes.probe_report import SubsetReport
 
 
@@ -41,8 +42,7 @@ def _of_data(contamination: Mapping[str, Any], num_dropped: int) -> Iterator[str
             f"pretraining has seen content of {contamination['num_seen']} of "
             f"{contamination['num_tested']} test samples ({each})"
         )
-    if num_dropped:
-        yield f"{num_dropped} samples that a later part repeats were left out of an earlier one"
+    yield from told_of_dropped(num_dropped)
 
 
 def _of_subset(part: SubsetReport, classes: Sequence[str]) -> Iterator[str]:

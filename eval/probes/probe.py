@@ -13,7 +13,7 @@ from eval.card import Task, TaskCard
 from eval.probes.contamination import find_contamination
 from eval.probes.contents import honest_splits
 from eval.probes.embedding_map import make_map, map_path
-from eval.probes.equal_words import AsRead, splits_as_read
+from eval.probes.equal_words import AsRead, missing_representations, splits_as_read
 from eval.probes.features import Features, extract_features, recompute_batch_norm
 from eval.probes.findings import findings
 from eval.probes.other_probes import ATTENTIVE_SEEDS, keep_others, probe_others
@@ -66,7 +66,7 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
         shards=describe_shards(task, samples),
         protocol=protocol,
         subsets=subsets,
-        missing=_missing(task, config, read),
+        missing=missing_representations(task, config.representations, read),
         contamination=contamination,
         findings=findings(subsets, task.card.classes, contamination, num_dropped, words),
     )
@@ -198,16 +198,6 @@ def _probe_subsets(
         return found
     device = _device(config.device)
     return probe_others(found, inputs, config.others, config.fit_workers, device)
-
-
-def _missing(task: Task, config: ProbeConfig, read: Mapping[str, AsRead]) -> dict[str, str]:
-    """Representations that were not probed, each with its reason."""
-    none = {
-        name: f"no labelled sample of {task.name} has {name}"
-        for name in config.representations
-        if name not in read
-    }
-    return none | {name: str(part.told) for name, part in read.items() if not part.splits}
 
 
 def _subset_input(

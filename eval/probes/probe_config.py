@@ -8,6 +8,7 @@ from eval.card import TaskCard
 from eval.comparison import MIN_SEEDS_FOR_A_VERDICT
 from eval.probes.attentive import AttentiveConfig
 from eval.probes.contents import Copies
+from eval.probes.equal_words import EQUAL_WORDS_LEFT_OUT
 from eval.probes.few_shot import FewShotConfig
 from eval.probes.knn_probe import KnnProbeConfig
 from eval.probes.linear_probe import LinearProbeConfig
@@ -89,7 +90,7 @@ def describe_protocol(config: ProbeConfig, card: TaskCard) -> dict[str, Any]:
     usual = config.representations == SUBSETS and config.rows == "own"
     chosen = {} if usual else {"representations": config.representations, "rows": config.rows}
     if config.copies == "drop":
-        chosen |= {"copies": "drop", "equal_words": "left out too where text alone is read"}
+        chosen |= {"copies": "drop", "equal_words": EQUAL_WORDS_LEFT_OUT}
     described = chosen | {
         "splits": _splits(config.splits, card),
         **_learner(config, card),

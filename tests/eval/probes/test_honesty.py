@@ -23,7 +23,7 @@ from eval.splits import Split, SplitConfig
 from eval.tasks import Task
 from pretrain.models import Backbone
 from tiny_corpus import write_image, write_rows
-from tiny_tasks import write_intensities
+from tiny_tasks import SAID, write_intensities, write_sayings
 
 TEXT = ProbeConfig(
     splits=SplitConfig(num_splits=2), num_random_backbones=1, representations=("text",)
@@ -96,22 +96,10 @@ def test_a_sentence_beside_other_sound_or_pictures_is_no_copy(pictures):
     assert {copy.modality for copy in copies_across(SPLIT, marks, everything)} == {"image"}
 
 
-SAID = "the kitchen light is blue today"
-
-
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """60 rows of one picture each; every sixth says the same sentence, of either class."""
-    folder = tmp_path_factory.mktemp("said")
-    lines = ["id,text,image,mood,person"]
-    for number in range(60):
-        write_image(folder / f"{number}.png", number)
-        words = SAID if number % 6 < 2 else f"it is sentence number {number}"
-        mood = "good" if number % 2 else "bad"
-        lines.append(f"r{number},{words},{number}.png,{mood},p{number // 2}")
-    (folder / "table.csv").write_text("\n".join(lines))
-    config = TableConfig(label="mood", group="person", name="said")
-    return import_table(folder / "table.csv", folder / "task", config)
+    return write_sayings(tmp_path_factory.mktemp("said"), 60, lambda number: number % 6 < 2)
 
 
 def all_rows(samples):
@@ -156,19 +144,12 @@ def test_a_set_that_repeats_sentences_is_probed_and_the_report_tells_of_them(sai
 
 
 def test_where_every_sentence_is_repeated_text_is_missing_with_its_reason(checkpoint, tmp_path):
-    lines = ["id,text,image,mood,person"]
-    for number in range(16):
-        write_image(tmp_path / f"{number}.png", number)
-        mood = "good" if number % 2 else "bad"
-        lines.append(f"r{number},{SAID},{number}.png,{mood},p{number // 2}")
-    (tmp_path / "table.csv").write_text("\n".join(lines))
-    table = TableConfig(label="mood", group="person", name="all_said")
-    task = import_table(tmp_path / "table.csv", tmp_path / "task", table)
+    task = write_sayings(tmp_path, 16, lambda _: True)
     config = dataclasses.replace(TEXT, representations=("text", "image"), copies="drop")
     report = probe(checkpoint, task, config)
     assert set(report.subsets) == {"image"}
     assert "too little is left to learn from" in report.missing["text"]
-    with pytest.raises(ValueError, match=r"task all_said: text: without equal words too little"):
+    with pytest.raises(ValueError, match=r"task said: text: without equal words too little"):
         probe_arms({"own": Backbone.load(checkpoint.backbone)}, task, config)
 
 
