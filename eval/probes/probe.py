@@ -1,22 +1,23 @@
 """Probe a checkpoint on a task: frozen features, linear probe, floors, one report."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from data_sharding.schema import MODALITIES
 from eval.card import Task, TaskCard
+from eval.probes.checkpoint_features import checkpoint_features, device_of
 from eval.probes.contamination import find_contamination
 from eval.probes.contents import honest_splits
 from eval.probes.embedding_map import make_map, map_path
 from eval.probes.equal_words import AsRead, missing_representations, splits_as_read
-from eval.probes.features import Features, extract_features, recompute_batch_norm
+from eval.probes.features import Features
 from eval.probes.findings import findings
-from eval.probes.other_probes import ATTENTIVE_SEEDS, keep_others, probe_others
+from eval.probes.other_probes import keep_others, probe_others
 from eval.probes.probe_config import ProbeConfig, describe_protocol
 from eval.probes.probe_report import (
     OTHERS,
@@ -32,8 +33,9 @@ from eval.probes.subset_report import PRETRAINED, Measure
 from eval.records import read_json, write_json
 from eval.samples import TaskSamples
 from eval.splits import Split
-from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
-from pretrain.models import Backbone
+from pretrain.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeReport:
@@ -50,33 +52,53 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
     path = report_path(checkpoint, task)
     protocol = describe_protocol(config, task.card)
     known = _matching_report(path, checkpoint, task, protocol)
-    if known is not None and _holds(known, protocol):
-        return known
-    samples, features = _read_features(checkpoint, task, config)
+    answer = known if known is not None and _holds(known, protocol) else None
+    if answer is not None and map_path(checkpoint, task.name).is_file():
+        return answer
+    samples, features = checkpoint_features(checkpoint, task, config)
+    _write_map(checkpoint, task, samples, features[PRETRAINED])
+    if answer is not None:
+        return answer
+    report = _measure(checkpoint, task, config, (samples, features))
+    if known is not None:
+        report = keep_others(report, known)
+    elif path.is_file():
+        logger.warning("%s answers another question, or is older: it is replaced", path)
+    write_json(path, report.to_json())
+    return report
+
+
+def _write_map(checkpoint: Checkpoint, task: Task, samples: TaskSamples, own: Features) -> None:
+    identity, shards = describe_checkpoint(checkpoint), task.shards.digest
+    drawn = make_map(task.card, identity, shards, samples, own.by_subset)
+    write_json(map_path(checkpoint, task.name), drawn.to_json())
+
+
+def _measure(
+    checkpoint: Checkpoint,
+    task: Task,
+    config: ProbeConfig,
+    read: tuple[TaskSamples, Mapping[str, Features]],
+) -> ProbeReport:
+    """The report, from the samples and what the backbones make of them."""
+    samples, features = read
     splits, num_dropped = honest_splits(task, samples, config.splits, config.copies)
     used = {name: usable(name, task, samples, config.rows) for name in config.representations}
     used = {name: mask for name, mask in used.items() if mask.any()}
-    read = splits_as_read(task, samples, splits, used, config.copies)
-    subsets = _probe_subsets(task, samples, features, config, (splits, read))
+    parts = splits_as_read(task, samples, splits, used, config.copies)
+    subsets = _probe_subsets(task, samples, features, config, (splits, parts))
     contamination = find_contamination(checkpoint, task, samples)
-    words = {name: part.told for name, part in read.items()}
-    report = ProbeReport(
+    words = {name: part.told for name, part in parts.items()}
+    return ProbeReport(
         task=_plain(task.card.to_json()),
         checkpoint=describe_checkpoint(checkpoint),
         shards=describe_shards(task, samples),
-        protocol=protocol,
+        protocol=describe_protocol(config, task.card),
         subsets=subsets,
-        missing=missing_representations(task, config.representations, read),
+        missing=missing_representations(task, config.representations, parts),
         contamination=contamination,
         findings=findings(subsets, task.card.classes, contamination, num_dropped, words),
     )
-    if known is not None:
-        report = keep_others(report, known)
-    own, shards = features[PRETRAINED].by_subset, task.shards.digest
-    drawn = make_map(task.card, report.checkpoint, shards, samples, own)
-    write_json(map_path(checkpoint, task.name), drawn.to_json())
-    write_json(path, report.to_json())
-    return report
 
 
 def report_path(checkpoint: Checkpoint, task: Task) -> Path:
@@ -152,27 +174,6 @@ def _has_validation(report: ProbeReport) -> bool:
     return any(part.validation_macro_f1 or part.validation_mae for part in parts)
 
 
-def _read_features(
-    checkpoint: Checkpoint, task: Task, config: ProbeConfig
-) -> tuple[TaskSamples, dict[str, Features]]:
-    """Features of the checkpoint's backbone and of fresh ones, keyed by name or seed."""
-    device = _device(config.device)
-    found = open_checkpoint(checkpoint.folder).digest
-    if found != checkpoint.digest:
-        raise CheckpointError(
-            f"{checkpoint.folder}: replaced since it was opened (digest {found[:12]}, expected "
-            f"{checkpoint.digest[:12]}); probe it again by name"
-        )
-    seeds = range(config.num_random_backbones)
-    fresh = {
-        str(seed): Backbone.random_like(checkpoint.backbone, seed).to(device) for seed in seeds
-    }
-    recompute_batch_norm(list(fresh.values()), task, config.batch_size)
-    backbones = {PRETRAINED: Backbone.load(checkpoint.backbone).to(device), **fresh}
-    tokens_of = (PRETRAINED, *ATTENTIVE_SEEDS) if "attentive" in config.also else ()
-    return extract_features(backbones, task, config.batch_size, config.representations, tokens_of)
-
-
 def _probe_subsets(
     task: Task,
     samples: TaskSamples,
@@ -196,7 +197,7 @@ def _probe_subsets(
     found = probe_subsets(inputs, late, config.fit_workers) if inputs else {}
     if not config.also:
         return found
-    device = _device(config.device)
+    device = device_of(config.device)
     return probe_others(found, inputs, config.others, config.fit_workers, device)
 
 
@@ -229,14 +230,6 @@ def _subset_input(
             fixed=samples.fixed is not None,
         ),
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("probe.device is cuda, but torch sees no GPU here; use cpu or auto")
-    return torch.device(name)
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def with_card(task, **changes):
 @pytest.fixture
 def own(checkpoint, tmp_path):
     """The checkpoint in a run of this test's own."""
-    shutil.copytree(checkpoint.run, tmp_path / "run", ignore=shutil.ignore_patterns("probes"))
+    made = shutil.ignore_patterns("probes", "features")
+    shutil.copytree(checkpoint.run, tmp_path / "run", ignore=made)
     folder = tmp_path / "run" / "checkpoints" / checkpoint.folder.name
     return dataclasses.replace(checkpoint, folder=folder)
 
