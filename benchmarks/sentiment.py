@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from interleaved import RESULTS, exit_code, versions
-from quality import REPOSITORY
 from quality_arms import Trained, train_arm
+from quality_options import prepare_shards, show, table_options
 from quality_probe import (
     MAJORITY,
     RANDOM,
@@ -39,10 +39,8 @@ from quality_probe import (
     probe_raw,
     probe_trained,
 )
-from quality_readme import write_between
-from quality_recipe import VOCAB_SIZE, Length
+from quality_recipe import Length
 from quality_table import FULL, Cell, cell, line, percent_span, seeds_of
-from quality_tasks import prepare
 from sentiment_tasks import TASKS, SentimentTask, prepare_tasks
 from sentiment_tuned import SCRATCH, TUNED, probe_tuned
 
@@ -174,23 +172,16 @@ def result_json(rows: Sequence[SentimentRow], length: Length) -> dict[str, Any]:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "quality-run")
-    parser.add_argument("--steps", type=int, default=Length().steps, help="of pretraining")
+    parser = table_options(__doc__, Length().steps, "of pretraining")
     parser.add_argument("--tasks", nargs="+", choices=[task.name for task in TASKS])
     parser.add_argument("--check", action="store_true", help="exit 1 where the target is missed")
-    parser.add_argument("--write-readme", action="store_true", help="put the table into README")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     options = parse()
-    with chapter("shards and tasks"):
-        prepared = prepare(options.data, options.out, VOCAB_SIZE)
-        folders = prepare_tasks(options.data, prepared, options.out)
+    prepared = prepare_shards(options)
+    folders = prepare_tasks(options.data, prepared, options.out)
     length = replace(Length(), steps=options.steps)
     trained = Trained(arm=FULL, seed=0, run=options.out / "runs" / f"{FULL}-0")
     with chapter(f"pretrain {trained.name}"):
@@ -204,10 +195,7 @@ def main() -> None:
     whole = options.tasks is None
     target = RESULT if whole else options.out / "sentiment" / "part.json"
     write_json(target, result)
-    text = table_markdown(rows)
-    print(f"\n{text}\n\n{target}")
-    if options.write_readme and whole:
-        write_between(REPOSITORY / "README.md", "sentiment", text)
+    show(table_markdown(rows), target, "sentiment" if options.write_readme and whole else None)
     sys.exit(exit_code(result["met"], options.check))
 
 

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from interleaved import RESULTS, versions
-from quality import REPOSITORY
 from quality_arms import Trained, train
 from quality_extras import RETRIEVAL_TASKS, retrieval_directions
+from quality_options import prepare_shards, show, table_options
 from quality_probe import RANDOM, Probing, chapter, probe_random, probe_trained, table_question
-from quality_readme import write_between
-from quality_recipe import VOCAB_SIZE
 from quality_table import line
-from quality_tasks import PLANS, TABLE_ROWS, Prepared, prepare
+from quality_tasks import PLANS, TABLE_ROWS, Prepared
 
 from eval.probes.arm_comparison import ArmComparison, compare_arms
 from eval.records import write_json
@@ -143,22 +141,15 @@ def _cell(row: SystemRow) -> str:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "quality-run")
-    parser.add_argument("--steps", type=int, default=400, help="optimizer steps of 128 samples")
+    parser = table_options(__doc__, 400, "optimizer steps of 128 samples")
     parser.add_argument("--splits", type=int, default=10, help="under ten give no verdict")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--write-readme", action="store_true", help="put the table into README")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     options = parse()
-    with chapter("shards and tasks"):
-        prepared = prepare(options.data, options.out, VOCAB_SIZE)
+    prepared = prepare_shards(options)
     columns = {name: measure(name, prepared, options.out, options) for name in options.systems}
     write_json(
         RESULT,
@@ -170,10 +161,7 @@ def main() -> None:
             "versions": versions("torch", "deepspeed", "transformers", "scikit-learn"),
         },
     )
-    text = markdown(columns)
-    print(f"\n{text}\n\n{RESULT}")
-    if options.write_readme:
-        write_between(REPOSITORY / "README.md", "systems", text)
+    show(markdown(columns), RESULT, "systems" if options.write_readme else None)
 
 
 if __name__ == "__main__":

@@ -25,13 +25,11 @@ from typing import Any
 
 import torch
 from interleaved import RESULTS, versions
-from quality import REPOSITORY
 from quality_arms import Trained, train
+from quality_options import prepare_shards, show, table_options
 from quality_probe import chapter
-from quality_readme import write_between
-from quality_recipe import VOCAB_SIZE
 from quality_table import line
-from quality_tasks import once, prepare
+from quality_tasks import once
 from sentiment_tasks import TWEETS
 from sentiment_tuned import WORKERS, fresh_start, start_at
 from systems import system_run
@@ -52,6 +50,8 @@ RECIPE = "system4"
 BOTH = "fused_text_image"
 PUBLISHED = {BOTH: "73", "text": "70", "image": "61"}
 """Accuracy in percent, on another split of 4,869 tweets, with pretrained BERT and ResNet."""
+GONE = {"image": "both, picture masked", "text": "both, text masked"}
+"""What is masked; its cell is empty where some test part has nothing but that."""
 MINILM = TextConfig(hidden_size=384, num_layers=6, num_heads=12, max_tokens=32)
 SPLITS = 5
 STEPS = 400
@@ -122,8 +122,7 @@ def fine_tune_arm(name: str, arm: Arm, task: Task, out: Path) -> FineTuneReport:
 
 def markdown(reports: Mapping[str, FineTuneReport]) -> str:
     """Accuracy and macro-F1 of each subset, then each class, as README shows them."""
-    heads = ("accuracy / macro-F1, %", "both", "text", "image", "both, picture masked")
-    heads = (*heads, "both, text masked")
+    heads = ("accuracy / macro-F1, %", "both", "text", "image", *GONE.values())
     lines = [line(heads), line(["---"] * len(heads))]
     lines.append(line(("published", *PUBLISHED.values(), "", "")))
     first = next(iter(reports.values()))
@@ -133,7 +132,7 @@ def markdown(reports: Mapping[str, FineTuneReport]) -> str:
         parts = [report.representations.get(name) for name in PUBLISHED]
         masked = report.representations[BOTH].masked
         cells = ["" if part is None else _pair(part.metrics) for part in parts]
-        cells += [_pair(masked[gone].metrics) for gone in ("image", "text")]
+        cells += [_pair(masked[gone].metrics) if gone in masked else "" for gone in GONE]
         lines.append(line((arm, *cells)))
     return "\n".join([*lines, "", _classes(reports), *_findings(reports)])
 
@@ -186,30 +185,19 @@ def result_json(
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "quality-run")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of pretraining, 128 samples each")
-    parser.add_argument("--write-readme", action="store_true", help="put the tables into README")
-    return parser.parse_args(arguments)
+    return table_options(__doc__, STEPS, "of pretraining, 128 samples each").parse_args(arguments)
 
 
 def main() -> None:
     options = parse()
-    with chapter("shards and tasks"):
-        prepared = prepare(options.data, options.out, VOCAB_SIZE)
-        task = open_task(prepared.tasks[TWEETS.name])
+    prepared = prepare_shards(options)
+    task = open_task(prepared.tasks[TWEETS.name])
     where = options.out / "text-image"
     arms = make_arms(prepared.blend, task, where, options.steps)
     reports = {name: fine_tune_arm(name, arm, task, where) for name, arm in arms.items()}
     target = RESULT if options.steps == STEPS else where / RESULT.name
     write_json(target, result_json(reports, arms, options.steps))
-    text = markdown(reports)
-    print(f"\n{text}\n\n{target}")
-    if options.write_readme:
-        write_between(REPOSITORY / "README.md", "text-image", text)
+    show(markdown(reports), target, "text-image" if options.write_readme else None)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,14 @@ class ClassScore:
     """Samples of the class."""
 
 
+def added_confusion(scores: Sequence[Scores]) -> tuple[tuple[int, ...], ...]:
+    """Counts of several test parts together; empty of none."""
+    if not scores:
+        return ()
+    added = np.sum([found.confusion for found in scores], axis=0)
+    return tuple(tuple(int(count) for count in row) for row in added)
+
+
 def confusion_matrix(
     truth: Labels, predicted: Labels, num_classes: int
 ) -> Int64[np.ndarray, "class class"]:

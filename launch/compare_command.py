@@ -5,7 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from eval.pages.compare_runs import Which, compare_runs
+from eval.pages.compare_runs import compare_runs
+from eval.pages.run_answers import Which
 from eval.pages.runs_page import render_comparison
 from eval.pages.runs_table import format_comparison, format_markdown
 from eval.records import write_text
@@ -13,10 +14,11 @@ from eval.records import write_text
 
 @dataclass(frozen=True, kw_only=True)
 class CompareCommand:
-    """Put the probes of several runs in one table, and say which differences exceed the intervals.
+    """Put the scores of several runs side by side, and say which differences exceed the intervals.
 
-    Nothing is probed: the reports in the runs' folders are read. The others are compared with the
-    first run, on every task that two or more of them were probed on.
+    Nothing is measured: the reports in the runs' folders are read. The others are compared with the
+    first run, on every task that two or more of them were probed or fine-tuned on in one way; each
+    way (the linear probe, kNN, ..., fine-tuning) is a table.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -26,7 +28,8 @@ class CompareCommand:
     """Name of the one task to compare on; if not given, all that two or more share."""
 
     checkpoint: Which = "best"
-    """`best`: of each run the one that validation scores choose; `newest`: the newest probed."""
+    """`best`: of each run the one that validation scores choose; `newest`: the newest that was
+    probed, and the newest that was fine-tuned."""
 
     markdown: bool = False
     """Print Markdown instead of a table for a terminal."""

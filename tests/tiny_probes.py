@@ -3,6 +3,7 @@
 from eval.comparison import Comparison, Interval, Summary, summarise
 from eval.probes.probe_report import ProbeReport, ProbeScores, SubsetReport
 from eval.records import write_json
+from pretrain.checkpoint import Marker, Progress, open_checkpoint
 
 BASE = (0.50, 0.52, 0.48, 0.55, 0.45, 0.51, 0.49, 0.53, 0.47, 0.50)
 NOISE = (0.01, -0.01) * 5
@@ -101,3 +102,12 @@ def write_run(folder, *reports, config=None):
         name = f"{found.task['name']}.json"
         write_json(folder / "probes" / found.checkpoint["name"] / name, found.to_json())
     return folder
+
+
+def whole_checkpoint(run, step):
+    """A checkpoint of nothing but its marker; returns its digest."""
+    folder = run / "checkpoints" / f"step-{step:08d}"
+    folder.mkdir(parents=True)
+    marker = Marker(progress=Progress(step, step), world_size=1, versions={}, files={})
+    (folder / "COMPLETE").write_text(marker.to_text())
+    return open_checkpoint(folder).digest

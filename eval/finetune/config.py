@@ -46,6 +46,10 @@ class FineTuneConfig:
     dropout: float = 0.1
     """Share of the representation's entries that are set to 0 before the head, in [0, 1)."""
 
+    modality_dropout: float = 0.0
+    """Chance of each modality that a training sample has to be left out of a step, in [0, 1); one
+    is always left. Of fusions alone: they so learn to answer from whatever there is."""
+
     batch_size: int = 32
     """Samples of one step."""
 
@@ -72,7 +76,13 @@ class FineTuneConfig:
         for name in ("backbone_lr", "head_lr", "weight_decay"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"finetune.{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("warmup_fraction", "momentum", "dropout", "label_smoothing"):
+        for name in (
+            "warmup_fraction",
+            "momentum",
+            "dropout",
+            "modality_dropout",
+            "label_smoothing",
+        ):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"finetune.{name} must be in [0, 1), got {getattr(self, name)}")
         for name in ("batch_size", "epochs"):
@@ -108,5 +118,9 @@ class FineTuneConfig:
 
 
 def describe(config: FineTuneConfig) -> Mapping[str, Any]:
-    """All of it that scores may depend on: the device is left out."""
-    return {name: value for name, value in asdict(config).items() if name != "device"}
+    """All of it that scores may depend on: the device is left out.
+
+    Modality dropout is told where there is any: older reports do not have it.
+    """
+    untold = {"device"} if config.modality_dropout else {"device", "modality_dropout"}
+    return {name: value for name, value in asdict(config).items() if name not in untold}

@@ -1,11 +1,11 @@
-"""What fine-tuning minimises, and how classes of unequal size are weighed."""
+"""What fine-tuning minimises, and what it shows: order, weights of classes, modalities left out."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from eval.finetune.config import FineTuneConfig
@@ -76,6 +76,20 @@ def epoch_rows(
     if weights is None:
         return generator.permutation(rows)
     return generator.choice(rows, len(rows), p=weights / weights.sum())
+
+
+def drop_modalities(available: Bool[Tensor, "row 3"], chance: float) -> Bool[Tensor, "row 3"]:
+    """What is left of the modalities that samples have: of each sample at least one.
+
+    Each is left out with this chance; a sample that would lose all keeps one of its own, drawn
+    evenly. With a chance of 0 nothing is drawn.
+    """
+    if chance == 0.0:
+        return available
+    left = available & (torch.rand(available.shape) >= chance)
+    order = torch.rand(available.shape).masked_fill(~available, -1.0)
+    spared = F.one_hot(order.argmax(1), available.shape[1]).bool()
+    return torch.where(left.any(1, keepdim=True), left, spared & available)
 
 
 def to_targets(

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from eval.comparison import Summary
 from eval.finetune.tune import Epoch
+from eval.probes.probe_report import Measured
 from eval.records import Json, read_json
 
 REPORT_FORMAT = 1
@@ -26,21 +27,15 @@ class MaskedScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunedScores:
+class TunedScores(Measured):
     """One representation, fine-tuned anew on every split."""
 
     modalities: tuple[str, ...]
     """Whose encoders it reads here; the others were not run."""
     split_sizes: tuple[Mapping[str, int], ...]
     """Samples of each part, by split."""
-    metrics: Mapping[str, Summary]
-    """By metric, on the test parts."""
     constant: Mapping[str, Summary]
-    """The same of one answer for all: the training part's commonest class, or its mean."""
-    undefined: Mapping[str, str]
-    """Metrics without a value, each with its reason."""
-    confusion: tuple[tuple[int, ...], ...]
-    """Counts summed over splits; a row per true class. Empty where the label is a number."""
+    """The metrics of one answer for all: the training part's commonest class, or its mean."""
     validation: tuple[float, ...]
     """Macro-F1, or the mean absolute error of numbers, of the chosen epoch, by split."""
     epochs: tuple[int, ...]

@@ -1,7 +1,7 @@
 """One backbone fine-tuned on every split of a task, several at once where there are processes."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +53,18 @@ class _Handed(_Job):
 def fine_tune_splits(
     backbone: Backbone,
     inputs: TaskInputs,
-    problems: Sequence[Problem],
+    problems: Mapping[int, Problem],
     name: str,
     config: FineTuneConfig,
     workers: Workers | None = None,
 ) -> list[TunedResult]:
-    """Fine-tune a copy of the backbone for each split; the seed is the split's place.
+    """Fine-tune a copy of the backbone for each split, in their order.
 
     Args:
         backbone: Stays as it is.
         inputs: Made by `read_inputs` for such a backbone.
-        problems: One for each split, of samples that have what the representation reads.
+        problems: By the split's place, which is its seed; of samples that have what the
+            representation reads.
         name: The representation.
         config: How.
         workers: None: one split after the other, in this process.
@@ -74,7 +75,7 @@ def fine_tune_splits(
     label = f"fine-tuning {name}, splits"
     jobs = [
         _Job(problem=problem, name=name, config=config, seed=seed)
-        for seed, problem in enumerate(problems)
+        for seed, problem in problems.items()
     ]
     if workers is None or min(workers.num, len(jobs)) <= 1:
         return list(in_processes(lambda job: _tune(backbone, inputs, job), jobs, 1, label))

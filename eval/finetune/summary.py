@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from eval.card import TaskCard
 from eval.comparison import Summary, summarise
 from eval.finetune.report import MaskedScores, TunedScores
 from eval.finetune.tune import Masked, TunedResult
-from eval.metrics import Scores, fallen_on
+from eval.metrics import Scores, added_confusion, fallen_on
 from eval.probes.floors import constant_split
 from eval.probes.problems import mean_test_share
 from eval.probes.regression import Problem
@@ -41,7 +39,7 @@ def tuned_scores(
         metrics=_summaries(card, scores, share),
         constant=_summaries(card, [constant_split(one).scores for one in problems], share),
         undefined={name: why for found in scores for name, why in found.undefined.items()},
-        confusion=_added(of_classes),
+        confusion=added_confusion(of_classes),
         validation=tuple(_chosen(result) for result in results),
         epochs=tuple(result.epoch for result in results),
         curves=tuple(result.curve for result in results),
@@ -128,10 +126,3 @@ def _summaries(
             if share is None:
                 made[metric] = replace(made[metric], interval=None, interval_uncorrected=None)
     return made
-
-
-def _added(scores: Sequence[Scores]) -> tuple[tuple[int, ...], ...]:
-    if not scores:
-        return ()
-    added = np.sum([found.confusion for found in scores], axis=0)
-    return tuple(tuple(int(count) for count in row) for row in added)

@@ -9,8 +9,7 @@ from eval.comparison import Summary
 from eval.finetune.report import FineTuneReport, TunedScores
 from eval.metrics import class_report
 from eval.plain_text import plain_console
-from eval.probes.probe_report import metric_heading
-from eval.regression_metrics import NO_SHARES
+from eval.probes.probe_report import metric_heading, tell_value
 
 
 def format_report(report: FineTuneReport, width: int = 100) -> str:
@@ -27,6 +26,14 @@ def format_report(report: FineTuneReport, width: int = 100) -> str:
     return stream.getvalue()
 
 
+def tell_spread(metrics: Mapping[str, Summary], metric: str) -> str:
+    """Mean and deviation over splits, ``43.9 ± 0.8``; ``none`` where some split has no value."""
+    if (found := metrics.get(metric)) is None:
+        return "none"
+    mean = tell_value(found.mean, metric)
+    return mean if found.sd is None else f"{mean} ± {tell_value(found.sd, metric)}"
+
+
 def _scores_table(report: FineTuneReport) -> Table:
     metric = report.task["metric"]
     splits = max((len(one.epochs) for one in report.representations.values()), default=0)
@@ -41,11 +48,11 @@ def _scores_table(report: FineTuneReport) -> Table:
     for heading in (constant, "fine-tuned", "validation", "epoch", "samples"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, part in report.representations.items():
-        chosen = [_tell(value, _selects(report)) for value in part.validation]
+        chosen = [tell_value(value, _selects(report)) for value in part.validation]
         table.add_row(
             name,
-            _cell(part.constant, metric),
-            _cell(part.metrics, metric),
+            tell_spread(part.constant, metric),
+            tell_spread(part.metrics, metric),
             _span(chosen),
             _span([str(epoch) for epoch in part.epochs]),
             _span([f"{sum(sizes.values()):,}" for sizes in part.split_sizes]),
@@ -55,7 +62,7 @@ def _scores_table(report: FineTuneReport) -> Table:
             table.add_row(
                 f"  without {modality}",
                 "",
-                _cell(masked.metrics, metric),
+                tell_spread(masked.metrics, metric),
                 "",
                 "",
                 f"{tested} tested",
@@ -88,18 +95,6 @@ def _class_rows(part: TunedScores, classes: Sequence[str]) -> Iterator[tuple[str
 
 def _selects(report: FineTuneReport) -> str:
     return "macro_f1" if report.task.get("classes") else "mae"
-
-
-def _cell(metrics: Mapping[str, Summary], metric: str) -> str:
-    found = metrics.get(metric)
-    if found is None:
-        return "none"
-    mean = _tell(found.mean, metric)
-    return mean if found.sd is None else f"{mean} ± {_tell(found.sd, metric)}"
-
-
-def _tell(value: float, metric: str) -> str:
-    return f"{value:.3f}" if metric in NO_SHARES else f"{100 * value:.1f}"
 
 
 def _span(values: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from eval.finetune.question import Question, partial_file, plain
 from eval.finetune.report import REPORTS_FOLDER, FineTuneReport
 from eval.finetune.splits import Workers, fine_tune_splits
 from eval.finetune.summary import tuned_findings, tuned_scores
-from eval.finetune.tune import fine_tune
+from eval.finetune.tune import TunedResult, fine_tune
 from eval.probes.contents import Copies, honest_splits, told_of_dropped
 from eval.probes.equal_words import (
     EQUAL_WORDS_LEFT_OUT,
@@ -28,7 +28,7 @@ from eval.probes.problems import Grids, split_problems
 from eval.probes.regression import Problem, RidgeConfig
 from eval.records import write_json
 from eval.release.head import FEATURES
-from eval.representations import SUBSETS, refuse_unknown
+from eval.representations import SUBSETS, modalities_of, refuse_unknown
 from eval.splits import SplitConfig
 from pretrain.checkpoint import Checkpoint
 from pretrain.models import Backbone
@@ -60,6 +60,12 @@ class TaskConfig:
         refuse_unknown(self.representations, "representations")
         if self.workers < 1:
             raise ValueError(f"workers must be at least 1, got {self.workers}")
+        several = any(len(modalities_of(name)) > 1 for name in self.representations)
+        if self.finetune.modality_dropout and not several:
+            raise ValueError(
+                "finetune.modality_dropout is of no use here: none of the representations reads "
+                "several modalities"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,7 @@ def fine_tune_task(
         config: How.
         out: File of the report.
         keep: Folder to create for the model of the first split on ``fused``, which
-            `eval.release.predict` reads; it is fine-tuned once more for this, with the same result.
+            `eval.release.predict` reads.
 
     Raises:
         ValueError: An option that the task's labels have no use for, inputs that do not fit in
@@ -117,10 +123,7 @@ def fine_tune_task(
     posed = _pose(Backbone.load(start.folder), task, config)
     if keep is not None and FEATURES in posed.missing:
         raise ValueError(f"task {task.name}: no head can be kept: {posed.missing[FEATURES]}")
-    if keep is not None:
-        first = posed.problems[FEATURES][0]
-        tuned = fine_tune(posed.backbone, posed.inputs, first, FEATURES, config.finetune)
-        keep_tuned(keep, tuned, task, _split_of_head(posed, config))
+    kept = {} if keep is None else {FEATURES: _kept_first(keep, posed, config)}
     if known is not None:
         return known
     report = begun or _empty_report(question, task, posed)
@@ -128,7 +131,8 @@ def fine_tune_task(
         if name in report.representations:
             logger.warning("%s was fine-tuned before: going on after it", name)
             continue
-        report = _with_scores(report, name, posed, config, out)
+        results = _results(name, posed, config, out, kept.get(name))
+        report = _with_scores(report, name, posed, results)
         write_json(partial_file(out), report.to_json())
     write_json(out, report.to_json())
     partial_file(out).unlink(missing_ok=True)
@@ -190,14 +194,32 @@ def _empty_report(question: Question, task: Task, posed: _Posed) -> FineTuneRepo
     )
 
 
-def _with_scores(
-    report: FineTuneReport, name: str, posed: _Posed, config: TaskConfig, out: Path
-) -> FineTuneReport:
-    """The report with one more representation, fine-tuned on every split."""
-    problems, inputs, card = posed.problems[name], posed.inputs, posed.task.card
+def _kept_first(keep: Path, posed: _Posed, config: TaskConfig) -> TunedResult:
+    """Fine-tune on the first split, and keep the model; what it gave is the report's as well."""
+    first = posed.problems[FEATURES][0]
+    tuned = fine_tune(posed.backbone, posed.inputs, first, FEATURES, config.finetune)
+    keep_tuned(keep, tuned, posed.task, _split_of_head(posed, config))
+    return tuned.result
+
+
+def _results(
+    name: str, posed: _Posed, config: TaskConfig, out: Path, first: TunedResult | None
+) -> list[TunedResult]:
+    """Of every split; the first is not fine-tuned again where its result is known."""
+    problems = dict(enumerate(posed.problems[name]))
+    known = [] if first is None else [first]
+    rest = {seed: problem for seed, problem in problems.items() if seed >= len(known)}
     workers = Workers(num=config.workers, beside=out)
-    results = fine_tune_splits(posed.backbone, inputs, problems, name, config.finetune, workers)
-    scores = tuned_scores(card, problems, results, inputs.read_by(name))
+    made = fine_tune_splits(posed.backbone, posed.inputs, rest, name, config.finetune, workers)
+    return known + made
+
+
+def _with_scores(
+    report: FineTuneReport, name: str, posed: _Posed, results: Sequence[TunedResult]
+) -> FineTuneReport:
+    """The report with one more representation."""
+    problems, card = posed.problems[name], posed.task.card
+    scores = tuned_scores(card, problems, results, posed.inputs.read_by(name))
     return replace(
         report,
         representations={**report.representations, name: scores},

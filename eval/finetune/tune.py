@@ -17,7 +17,13 @@ from torch import Tensor
 from data_sharding.schema import MODALITIES
 from eval.finetune.config import FineTuneConfig
 from eval.finetune.inputs import TaskInputs, recipe
-from eval.finetune.losses import class_weights, epoch_rows, make_loss, to_targets
+from eval.finetune.losses import (
+    class_weights,
+    drop_modalities,
+    epoch_rows,
+    make_loss,
+    to_targets,
+)
 from eval.finetune.model import TunedModel
 from eval.finetune.optimizer import build_optimizer, set_rates
 from eval.metrics import Scores
@@ -96,7 +102,7 @@ def fine_tune(
         problem: Labels and the split, of samples that have what the representation reads.
         name: The representation.
         config: How.
-        seed: Of the order of samples and of dropout.
+        seed: Of the order of samples and of both dropouts.
 
     Raises:
         ValueError: A group in two parts, an empty part, a class without a training row, an option
@@ -196,8 +202,11 @@ class _Run:
         return float(loss.detach())  # NaN ends in the outputs, which are looked at
 
     def _forward(self, rows: Rows) -> Tensor:
+        """Outputs on training samples, some of whose modalities may be left out."""
         inputs = self.inputs.rows(rows, self.model.name, self.device)
-        return self.model(inputs, self.inputs.present(rows, self.model.name).to(self.device))
+        chance = self.config.modality_dropout if self._maskable() else 0.0
+        available = drop_modalities(self.inputs.present(rows, self.model.name), chance)
+        return self.model(inputs, available.to(self.device))
 
     def _validate(self) -> Scores | RegressionScores:
         rows = self.problem.split.validation

@@ -1,7 +1,8 @@
 """Several runs beside each other: scores on the tasks they share, and which differences count.
 
 The first run is what the others are compared with. Differences of one representation are corrected
-for the number of runs by Holm's method; over representations and tasks nothing is corrected.
+for the number of runs by Holm's method; over representations, methods and tasks nothing is
+corrected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.pages.paired_reports import LEVEL, Paired, holm, pair, why_not_comparable
-from eval.pages.run_record import ProbedRun, read_probes
+from eval.pages.run_answers import RunAnswers, Which, read_answers
+from eval.pages.run_record import ScoredRun, read_scores
+from eval.pages.scored import Answer, command, lacking, rank
 from eval.probes.contamination import DATA_FILE
-from eval.probes.probe_report import ProbeReport
+from eval.probes.probe_report import metric_heading
 from eval.records import flatten, read_json
 
-Which = Literal["best", "newest"]
 Verdict = Literal["better", "worse", "within", "uncorrected", "open", "unlike"]
 NOT_RECORDED = "(not recorded)"
 OWN = ("run",)
@@ -41,40 +43,44 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskTable:
-    """One task.
+    """One task, by one method.
 
     Attributes:
         name: Of the task.
-        reports: By run; the first is what the others are compared with.
-        left_out: Runs without a report, each with what to do.
-        subsets: Representations that two or more runs have.
+        method: What scored: see `eval.pages.scored`.
+        answers: By run; the first is what the others are compared with.
+        left_out: Runs without an answer, or whose task of that name is another one: what to do,
+            or why.
+        names: Representations that two or more runs have.
         differences: By representation, then by run; the first of a representation has none.
     """
 
     name: str
-    reports: Mapping[str, ProbeReport]
+    method: str
+    answers: Mapping[str, Answer]
     left_out: Mapping[str, str]
-    subsets: tuple[str, ...]
+    names: tuple[str, ...]
     differences: Mapping[str, Mapping[str, Difference]]
 
     @property
     def metric(self) -> str:
-        """What decides, by the card of the first run's report."""
-        return next(iter(self.reports.values())).task["metric"]
+        """What decides: the same for all that are not left out."""
+        return next(iter(self.answers.values())).metric
 
-    def runs_with(self, subset: str) -> list[str]:
-        """Runs that probed a representation; the first is compared with."""
-        return [name for name, report in self.reports.items() if subset in report.subsets]
+    def runs_with(self, name: str) -> list[str]:
+        """Runs that scored a representation; the first is compared with."""
+        return [run for run, answer in self.answers.items() if name in answer.scored]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsComparison:
-    """All tasks that two or more of the runs were probed on.
+    """All that two or more of the runs were scored on.
 
     Attributes:
         runs: Name of each, and its folder as it was given.
         which: Which checkpoint of each counts.
-        tasks: By name.
+        tables: By task, then by method: the linear probe first, fine-tuning last.
+        alone: By run: tasks and methods that no other one has.
         changed: Options and data that differ: by name, the value of each run in order.
         num_recorded_by_some: Options that are in the records of some of the runs alone, which were
             written by another version, and do not differ among those.
@@ -82,7 +88,8 @@ class RunsComparison:
 
     runs: Mapping[str, str]
     which: Which
-    tasks: tuple[TaskTable, ...]
+    tables: tuple[TaskTable, ...]
+    alone: Mapping[str, tuple[str, ...]]
     changed: Mapping[str, tuple[str, ...]]
     num_recorded_by_some: int
 
@@ -90,31 +97,30 @@ class RunsComparison:
 def compare_runs(
     runs: Sequence[Path], task: str | None = None, which: Which = "best"
 ) -> RunsComparison:
-    """Compare runs by the probe reports in their folders; nothing is probed.
+    """Compare runs by the reports in their folders; nothing is measured.
 
     Args:
         runs: Folders; the others are compared with the first.
         task: The one task to compare on; None: all that two or more share.
         which: Each run's best checkpoint by validation scores (`eval.probes.best`), or for each
-            task the newest that was probed.
+            task the newest that was probed, and the newest that was fine-tuned.
 
     Raises:
         ValueError: Fewer than two runs, one given twice, one without probes or without a best
             checkpoint, or no task in common.
     """
     names = _names(runs)
-    records = {name: read_probes(run) for name, run in names.items()}
-    probed = {
-        name: _reports(records[name], run, which) for name, run in names.items()
-    }  # {run: {task: report}}
-    shared = _shared_tasks(probed, task)
+    records = {name: read_scores(run) for name, run in names.items()}
+    found = {name: read_answers(records[name], run, which) for name, run in names.items()}
+    shared, alone = _shared(found, task)
     described = [_described(record, names[name]) for name, record in records.items()]
     options = dict.fromkeys(name for one in described for name in one)
     values = {name: [one.get(name) for one in described] for name in options}
     return RunsComparison(
         runs={name: str(run) for name, run in names.items()},
         which=which,
-        tasks=tuple(_task_table(name, probed, names) for name in shared),
+        tables=tuple(_table(name, method, found) for name, method in shared),
+        alone=alone,
         changed={
             name: tuple(NOT_RECORDED if value is None else value for value in found)
             for name, found in values.items()
@@ -137,76 +143,76 @@ def _names(runs: Sequence[Path]) -> dict[str, Path]:
     return {"/".join(path.parts[-length:]): run for path, run in zip(whole, runs, strict=True)}
 
 
-def _reports(record: ProbedRun, run: Path, which: Which) -> dict[str, ProbeReport]:
-    """The report of each task that counts.
+def _shared(
+    found: Mapping[str, RunAnswers], task: str | None
+) -> tuple[list[tuple[str, str]], dict[str, tuple[str, ...]]]:
+    """Tasks and methods that two or more have; then, by run, those that it alone has.
 
     Raises:
-        ValueError: There is none, or no best checkpoint.
+        ValueError: No two have one.
     """
-    if not record.probes:
-        raise ValueError(f"{run}: no checkpoint was probed; first: triptych probe {run} TASK")
-    if which == "newest":
-        return {report.task["name"]: report for report in record.probes}  # ascending by step
-    best = record.choice.best
-    if best is None:
-        raise ValueError(
-            f"{run}: {record.choice.sentence()}; compare its newest one: --checkpoint newest"
-        )
-    return {
-        report.task["name"]: report
-        for report in record.probes
-        if report.checkpoint["digest"] == best.digest
-    }
-
-
-def _shared_tasks(probed: Mapping[str, Mapping[str, ProbeReport]], task: str | None) -> list[str]:
-    counts: dict[str, int] = {}
-    for reports in probed.values():
-        for name in reports:
-            counts[name] = counts.get(name, 0) + 1
-    shared = sorted(name for name, count in counts.items() if count > 1)
-    chosen = [name for name in shared if task is None or name == task]
-    if chosen:
-        return chosen
-    each = "; ".join(f"{run}: {', '.join(reports)}" for run, reports in probed.items())
+    having: dict[tuple[str, str], list[str]] = {}
+    for run, answers in found.items():
+        for name, methods in answers.found.items():
+            for method in methods:
+                having.setdefault((name, method), []).append(run)
+    chosen = {key: runs for key, runs in having.items() if task is None or key[0] == task}
+    shared = [key for key, runs in chosen.items() if len(runs) > 1]
+    if shared:
+        alone: dict[str, tuple[str, ...]] = {}
+        for (name, method), runs in chosen.items():
+            if len(runs) == 1:
+                alone[runs[0]] = (*alone.get(runs[0], ()), f"{name} ({method})")
+        return sorted(shared, key=lambda key: (key[0], rank(key[1]))), alone
+    each = "; ".join(f"{run}: {', '.join(answers.found)}" for run, answers in found.items())
     what = "no task" if task is None else f"no task named {task!r}"
     raise ValueError(
-        f"{what} that two of the runs were probed on ({each}); probe one on a task of another: "
-        "triptych probe RUN TASK"
+        f"{what} that two of the runs were probed on, or fine-tuned on ({each}); probe one on a "
+        "task of another: triptych probe RUN TASK"
     )
 
 
-def _task_table(
-    name: str, probed: Mapping[str, Mapping[str, ProbeReport]], runs: Mapping[str, Path]
-) -> TaskTable:
-    reports = {run: found[name] for run, found in probed.items() if name in found}
+def _table(name: str, method: str, found: Mapping[str, RunAnswers]) -> TaskTable:
+    having = {run: answer for run, each in found.items() if (answer := each.of(name, method))}
+    first = next(iter(having))
+    metric = having[first].metric
+    answers = {run: answer for run, answer in having.items() if answer.metric == metric}
     counts: dict[str, int] = {}
-    for report in reports.values():
-        for subset in report.subsets:
-            counts[subset] = counts.get(subset, 0) + 1
-    subsets = tuple(subset for subset, count in counts.items() if count > 1)
+    for answer in answers.values():
+        for one in answer.scored:
+            counts[one] = counts.get(one, 0) + 1
+    names = tuple(one for one, count in counts.items() if count > 1)
     return TaskTable(
         name=name,
-        reports=reports,
+        method=method,
+        answers=answers,
         left_out={
-            run: f"not probed on it: triptych probe {folder} TASK"
-            for run, folder in runs.items()
-            if run not in reports
+            run: f"another task of that name: scored by {metric_heading(having[run].metric)}, that "
+            f"of {first} by {metric_heading(metric)}"
+            if run in having
+            else f"{lacking(method)}: {command(method, each.place, 'TASK')}"
+            for run, each in found.items()
+            if run not in answers
         },
-        subsets=subsets,
-        differences={subset: _differences(reports, subset) for subset in subsets},
+        names=names,
+        differences={one: _differences(answers, one) for one in names},
     )
 
 
-def _differences(reports: Mapping[str, ProbeReport], subset: str) -> dict[str, Difference]:
+def _differences(answers: Mapping[str, Answer], name: str) -> dict[str, Difference]:
     """Of all runs with the representation against the first of them."""
-    have = {run: report for run, report in reports.items() if subset in report.subsets}
+    have = {run: answer for run, answer in answers.items() if name in answer.scored}
     (of_first, first), *others = have.items()
-    unlike = {run: why_not_comparable(report, first, subset) for run, report in others}
-    seen = {run: _seen(report, run) for run, report in have.items()}
+    unlike = {run: why_not_comparable(answer, first, name) for run, answer in others}
+    seen = {
+        run: f"pretraining of {run} has seen {told}" if (told := answer.seen(name)) else ""
+        for run, answer in have.items()
+    }
     paired = {
-        run: _withhold(pair(report, first, subset), seen[of_first] or seen[run])
-        for run, report in others
+        run: _withhold(
+            pair(answer.card, answer.scored[name], first.scored[name]), seen[of_first] or seen[run]
+        )
+        for run, answer in others
         if not unlike[run]
     }
     corrected = dict(zip(paired, holm([found.p for found in paired.values()]), strict=True))
@@ -217,17 +223,6 @@ def _differences(reports: Mapping[str, ProbeReport], subset: str) -> dict[str, D
         else:
             made[run] = _judge(paired[run], corrected[run])
     return made
-
-
-def _seen(report: ProbeReport, run: str) -> str:
-    """Why the run's scores are no scores of unseen samples; empty where nothing says so."""
-    found = report.contamination
-    if not found.get("num_seen"):
-        return ""
-    return (
-        f"pretraining of {run} has seen content of {found['num_seen']} of {found['num_tested']} "
-        "test samples"
-    )
 
 
 def _withhold(paired: Paired, reason: str) -> Paired:
@@ -245,7 +240,7 @@ def _judge(paired: Paired, corrected: float | None) -> Difference:
     return Difference(paired=paired, p_corrected=corrected, verdict=verdict, reason=paired.reason)
 
 
-def _described(record: ProbedRun, run: Path) -> dict[str, str]:
+def _described(record: ScoredRun, run: Path) -> dict[str, str]:
     """Options of a run, and the digests of what it was trained on."""
     options = {name: value for name, value in flatten(record.config) if name not in OWN}
     path = run / DATA_FILE

@@ -1,9 +1,10 @@
 """A comparison of runs in words: what follows from each table, and what to know beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from eval.pages.compare_runs import TaskTable, Verdict
-from eval.probes.probe_report import metric_heading, repeats
+from eval.pages.others_table import LINEAR
+from eval.probes.probe_report import metric_heading
 
 WORDS: Mapping[Verdict, str] = {
     "better": "better: the difference exceeds its interval",
@@ -17,36 +18,47 @@ WORDS: Mapping[Verdict, str] = {
 
 
 def heading(table: TaskTable) -> str:
-    """The task, what is told of it, and over what it is the mean: by run where they differ."""
+    """Task and method, what is told, and over what it is the mean: by run where they differ."""
     over: dict[str, list[str]] = {}
-    for run, report in table.reports.items():
-        over.setdefault(repeats(report), []).append(run)
+    for run, answer in table.answers.items():
+        over.setdefault(answer.over, []).append(run)
     means = [
         what if len(over) == 1 else f"{what} ({', '.join(runs)})" for what, runs in over.items()
     ]
-    return f"{table.name}: {metric_heading(table.metric)}, mean over {'; '.join(means)}"
+    return f"{title(table)}: {metric_heading(table.metric)}, mean over {'; '.join(means)}"
+
+
+def title(table: TaskTable) -> str:
+    """The task, and the method where it is not the linear probe."""
+    return table.name if table.method == LINEAR else f"{table.name}, {table.method}"
+
+
+def untold(alone: Mapping[str, Sequence[str]]) -> str:
+    """What one run alone was scored on; empty where there is nothing."""
+    each = [f"{run} was scored on {', '.join(what)}" for run, what in alone.items()]
+    return f"Alone, and so not compared: {'; '.join(each)}." if each else ""
 
 
 def conclusions(table: TaskTable) -> dict[str, str]:
     """By pair of runs what differs and what does not; by run why it is left out."""
     told: dict[str, dict[str, list[str]]] = {}
-    for subset, differences in table.differences.items():
-        first = table.runs_with(subset)[0]
+    for name, differences in table.differences.items():
+        first = table.runs_with(name)[0]
         for run, found in differences.items():
             what = WORDS[found.verdict] + (f" ({found.reason})" if found.reason else "")
-            told.setdefault(f"{run} against {first}", {}).setdefault(what, []).append(subset)
+            told.setdefault(f"{run} against {first}", {}).setdefault(what, []).append(name)
     joined = {
-        pair: ". ".join(f"{what}: {', '.join(subsets)}" for what, subsets in by_verdict.items())
+        pair: ". ".join(f"{what}: {', '.join(names)}" for what, names in by_verdict.items())
         for pair, by_verdict in told.items()
     }
     return joined | dict(table.left_out)
 
 
 def remarks(table: TaskTable) -> list[str]:
-    """Runs that hold the same weights, then what each run's probe has found."""
+    """Runs that hold the same weights, then what each run's report has found."""
     weights: dict[str, list[str]] = {}
-    for run, report in table.reports.items():
-        weights.setdefault(report.checkpoint["digest"], []).append(run)
+    for run, answer in table.answers.items():
+        weights.setdefault(answer.checkpoint["digest"], []).append(run)
     same = [
         f"{', '.join(runs)}: the very same weights ({digest[:12]})"
         for digest, runs in weights.items()
@@ -54,6 +66,6 @@ def remarks(table: TaskTable) -> list[str]:
     ]
     return same + [
         f"{run}: {sentence}"
-        for run, report in table.reports.items()
-        for sentence in report.findings
+        for run, answer in table.answers.items()
+        for sentence in answer.findings
     ]

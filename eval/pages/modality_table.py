@@ -6,7 +6,8 @@ from typing import Literal
 
 from data_sharding.schema import MODALITIES
 from eval.comparison import Comparison, Summary
-from eval.pages.paired_reports import LEVEL, Paired, pair_parts
+from eval.pages.paired_reports import LEVEL, Paired, pair
+from eval.pages.scored import linear_answer
 from eval.probes.probe_report import ProbeReport, SubsetReport
 from eval.representations import FUSED_SUBSETS, modalities_of
 
@@ -81,7 +82,8 @@ def _row(report: ProbeReport, name: str, whole: str) -> SubsetRow:
     metric, part = report.task["metric"], report.subsets[name]
     lost = None
     if _within(name, whole) and _same_samples(report.subsets[whole], part):
-        lost = pair_parts(report.task, report.subsets[whole], part)
+        scored = linear_answer(report).scored
+        lost = pair(report.task, scored[whole], scored[name])
     return SubsetRow(
         name=name,
         modalities=modalities_of(name),

@@ -8,7 +8,6 @@ from markupsafe import Markup
 from eval.comparison import Summary
 from eval.pages.forest import Mark
 from eval.probes.probe_report import SubsetReport
-from eval.regression_metrics import NO_SHARES
 
 TEMPLATES = Path(__file__).parent / "templates"
 FLOORS = {
@@ -32,11 +31,6 @@ def render_page(template: str, **values: object) -> str:
     )
     style = (TEMPLATES / "report.css").read_text("utf-8")
     return environment.get_template(template).render(style=Markup(style), **values)
-
-
-def tell_value(value: float, metric: str, sign: str = "") -> str:
-    """In percent, or as a number where the metric is no share; ``+`` as sign tells it always."""
-    return f"{value:{sign}.3f}" if metric in NO_SHARES else f"{100 * value:{sign}.1f}"
 
 
 def floor_marks(part: SubsetReport, metric: str) -> list[Mark]:

@@ -1,4 +1,4 @@
-"""Two stored probe reports of one task against each other: may they be compared, and who wins?
+"""Two stored reports of one task against each other: may they be compared, and who wins?
 
 Random splits are drawn from labels, groups and a seed alone, so reports of the same shards, card
 and protocol hold scores of the same splits, and are paired split by split. Where a set's authors
@@ -15,29 +15,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from data_sharding.schema import MODALITIES
-from eval.comparison import Comparison, Interval, Summary, compare, summarise
-from eval.probes.late_fusion import EVEN_VOTE
-from eval.probes.probe_report import OTHERS, ProbeReport, SubsetReport
+from eval.comparison import Interval, Summary, compare, summarise
+from eval.pages.scored import Answer, Scored, command, why_open
 from eval.regression_metrics import LOWER_IS_BETTER
 
 LEVEL = 0.05
 """Below it a p value tells two apart."""
 TELLS_NOTHING = ("format", "notes", "source", "licence", "split_rule")
 """Of a task's card: fields that no score depends on."""
-USUAL = {"rows": "own", "copies": "refuse"}
-"""Of a protocol: what an entry that is not there stands for."""
-NOT_THE_SCORE = (
-    "representations",
-    "late",
-    "num_random_backbones",
-    "random_floor",
-    "shuffled_floor",
-    "tfidf_floor",
-    "constant_floor",
-    OTHERS,
-)
-"""Of a protocol: what other rows, the floors and other probes depend on, and the scores not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,35 +42,24 @@ class Paired:
     reason: str = ""
 
 
-def why_not_comparable(one: ProbeReport, other: ProbeReport, subset: str) -> str | None:
-    """What differs between two reports that a score of ``subset`` depends on; None if nothing."""
-    told = list(_differences(one, other, subset))
+def why_not_comparable(one: Answer, other: Answer, name: str) -> str | None:
+    """What differs between two that a representation's score depends on; None if nothing."""
+    told = list(_differences(one, other, name))
     return "; ".join(told) if told else None
 
 
-def pair(one: ProbeReport, other: ProbeReport, subset: str) -> Paired:
-    """How much better ``one`` is than ``other``; they are comparable in that representation."""
-    return pair_parts(one.task, one.subsets[subset], other.subsets[subset])
-
-
-def pair_parts(task: Mapping[str, Any], one: SubsetReport, other: SubsetReport) -> Paired:
+def pair(card: Mapping[str, Any], one: Scored, other: Scored) -> Paired:
     """How much better ``one`` is; both were scored on the same splits of the same samples.
 
     Args:
-        task: The card: the metric that decides, and whether its authors fixed the parts.
+        card: The metric that decides, and whether the set's authors fixed the parts.
         one: A representation.
         other: The same of another report, or another one of the same.
     """
-    metric = task["metric"]
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    if task.get("fixed_parts"):
-        return _pair_fixed((one, other), metric, sign)
-    return _pair_splits((one, other), metric, sign)
-
-
-def why_open(found: Comparison) -> str:
-    """Why a comparison has no verdict, without the words that it has none."""
-    return found.reason.removeprefix("no verdict: ")
+    sign = -1 if card["metric"] in LOWER_IS_BETTER else 1
+    if card.get("fixed_parts"):
+        return _pair_fixed((one, other), sign)
+    return _pair_splits((one, other), sign)
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
@@ -103,64 +77,56 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _differences(one: ProbeReport, other: ProbeReport, subset: str) -> Iterator[str]:
-    fields = sorted(
-        key
-        for key in {*one.task, *other.task} - {*TELLS_NOTHING}
-        if one.task.get(key) != other.task.get(key)
-    )
+def _differences(one: Answer, other: Answer, name: str) -> Iterator[str]:
+    fields = _unequal(one.card, other.card, TELLS_NOTHING)
     if fields:
         yield f"other cards ({', '.join(fields)})"
-    if one.shards["digest"] != other.shards["digest"]:
-        digests = (str(report.shards["digest"])[:8] for report in (one, other))
-        yield (
-            f"other shards ({' and '.join(digests)}): probe both on one task folder "
-            "(triptych probe RUN FOLDER)"
-        )
-    asked = [USUAL | {**report.protocol} for report in (one, other)]
-    keys = sorted(
-        key
-        for key in {*asked[0], *asked[1]} - {*NOT_THE_SCORE}
-        if asked[0].get(key) != asked[1].get(key)
-    )
-    if keys:
-        yield f"other protocols ({', '.join(keys)})"
-    if subset == EVEN_VOTE:
-        voters = [sorted({*report.subsets} & {*MODALITIES}) for report in (one, other)]
-        if voters[0] != voters[1]:
-            yield f"other votes ({' and '.join('+'.join(names) for names in voters)})"
-    parts = [report.subsets[subset] for report in (one, other)]
-    if not fields and not keys and parts[0].split_sizes != parts[1].split_sizes:
+    if one.shards != other.shards:
+        digests = " and ".join(answer.shards[:8] for answer in (one, other))
+        again = command(one.method, "RUN", "FOLDER")
+        yield f"other shards ({digests}): measure both on one task folder ({again})"
+    asked = _unequal(one.protocol, other.protocol)
+    if asked:
+        yield f"other protocols ({', '.join(asked)})"
+    parts = one.scored[name], other.scored[name]
+    if parts[0].reads != parts[1].reads:
+        yield f"other modalities ({' and '.join('+'.join(part.reads) for part in parts)})"
+    if not fields and not asked and parts[0].split_sizes != parts[1].split_sizes:
         yield "other splits (their parts have other sizes)"
 
 
-def _pair_fixed(parts: tuple[SubsetReport, SubsetReport], metric: str, sign: int) -> Paired:
+def _unequal(
+    one: Mapping[str, Any], other: Mapping[str, Any], but: Sequence[str] = ()
+) -> list[str]:
+    """Keys of what differs, or is in one alone."""
+    keys = {*one, *other} - {*but}
+    return sorted(key for key in keys if one.get(key) != other.get(key))
+
+
+def _pair_fixed(parts: tuple[Scored, Scored], sign: int) -> Paired:
     """First minus second on one fixed test part, with the widest interval there can be."""
-    scores = [part.pretrained.metrics[metric] for part in parts]
-    pairs = zip(scores[0].per_split, scores[1].per_split, strict=True)
+    pairs = zip(*(part.score.per_split for part in parts), strict=True)
     plain = summarise([sign * (first - second) for first, second in pairs], 0.0)
-    gain = replace(plain, interval=_widest(scores, sign), interval_uncorrected=None)
+    gain = replace(plain, interval=_widest(parts, sign), interval_uncorrected=None)
     for part in parts:
-        if part.versus_random.beats is None:
-            return Paired(gain=gain, p=None, reason=why_open(part.versus_random))
+        if part.unjudged:
+            return Paired(gain=gain, p=None, reason=part.unjudged)
     if gain.interval is None:
         return Paired(gain=gain, p=None, reason="a score has no interval")
     return Paired(gain=gain, p=_p_of_interval(gain.mean, gain.interval))
 
 
-def _widest(scores: Sequence[Summary], sign: int) -> Interval | None:
-    first, second = (score.interval for score in scores)
+def _widest(parts: Sequence[Scored], sign: int) -> Interval | None:
+    first, second = (part.score.interval for part in parts)
     if first is None or second is None:
         return None
     ends = sign * (first.low - second.high), sign * (first.high - second.low)
     return Interval(low=min(ends), high=max(ends))
 
 
-def _pair_splits(parts: tuple[SubsetReport, SubsetReport], metric: str, sign: int) -> Paired:
+def _pair_splits(parts: tuple[Scored, Scored], sign: int) -> Paired:
     """First minus second over the same random splits, with the corrected t interval."""
-    first, second = (
-        [sign * value for value in part.pretrained.metrics[metric].per_split] for part in parts
-    )
+    first, second = ([sign * value for value in part.score.per_split] for part in parts)
     share = _test_share(parts[0])
     found = compare(first, second, share)
     if found.beats is None:
@@ -168,7 +134,7 @@ def _pair_splits(parts: tuple[SubsetReport, SubsetReport], metric: str, sign: in
     return Paired(gain=found.difference, p=_p_of_t(found.difference, share))
 
 
-def _test_share(part: SubsetReport) -> float:
+def _test_share(part: Scored) -> float:
     """Mean of ``n_test / n_learn`` over splits, as `eval.comparison` takes it."""
     shares = [
         sizes["test"] / max(sizes["train"] + sizes["validation"], 1) for sizes in part.split_sizes

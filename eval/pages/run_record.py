@@ -52,20 +52,22 @@ class HealthRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbedRun:
-    """A run's probes, and what they are told with."""
+class ScoredRun:
+    """A run's scores, and what they are told with."""
 
     config: Mapping[str, Any]
     digests: Mapping[str, str]
     """Of the checkpoints that are there, by name."""
     probes: tuple[ProbeReport, ...]
     """By task, then by step; not of weights that others have replaced."""
+    fine_tunes: tuple[FineTuneReport, ...]
+    """Likewise."""
     choice: Choice
     """The best checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRecord(ProbedRun):
+class RunRecord(ScoredRun):
     """All that the report shows."""
 
     name: str
@@ -75,8 +77,6 @@ class RunRecord(ProbedRun):
     """Embedding maps by task and digest of the checkpoint."""
     retrievals: tuple[StoredRetrieval, ...]
     """The newest answer to each question of ``triptych retrieve``."""
-    fine_tunes: tuple[FineTuneReport, ...]
-    """By task, then by step; not of weights that others have replaced."""
     views: tuple[SampleViews, ...]
     checkpoints: tuple[str, ...]
     health: HealthRecord | None
@@ -90,19 +90,17 @@ def read_run(run: Path) -> RunRecord:
     """Read a run folder.
 
     Raises:
-        ValueError: As `read_probes`; or a fine-tuning or retrieval report, a map or the views
-            cannot be read.
+        ValueError: As `read_scores`; or a retrieval report, a map or the views cannot be read.
     """
-    probed = read_probes(run)
+    scored = read_scores(run)
     metrics, broken_metrics = _read_metrics(run / "metrics.jsonl")
     health, broken_health = _read_health(run / "health.jsonl")
     return RunRecord(
-        **vars(probed),
+        **vars(scored),
         name="/".join(run.resolve().parts[-2:]),
         metrics=metrics,
         maps=_read_maps(run / "maps"),
-        retrievals=read_retrievals(run, probed.digests),
-        fine_tunes=tuple(one for one in read_fine_tunes(run) if _still_there(one, probed.digests)),
+        retrievals=read_retrievals(run, scored.digests),
         views=_read_views(run / "views" / "views.json"),
         checkpoints=tuple(
             path.parent.name for path in sorted(run.glob("checkpoints/step-????????/COMPLETE"))
@@ -112,12 +110,12 @@ def read_run(run: Path) -> RunRecord:
     )
 
 
-def read_probes(run: Path) -> ProbedRun:
-    """Read a run's probes and nothing that is not told with them.
+def read_scores(run: Path) -> ScoredRun:
+    """Read a run's probes and fine-tuned models, and nothing that is not told with them.
 
     Raises:
         ValueError: The folder does not exist, holds nothing of a run, or is a checkpoint or a
-            backbone; or its configuration or a probe report cannot be read.
+            backbone; or its configuration, a probe or a fine-tuning report cannot be read.
     """
     for name, what in NO_RUNS.items():
         if (run / name).exists():
@@ -131,7 +129,13 @@ def read_probes(run: Path) -> ProbedRun:
     probes = _read_probes(run / "probes", digests)
     tasks = [task_name(task) for task in config.get("probe_tasks") or ()]
     choice = choose_best(probes, tasks, dict(checkpoints.values()))
-    return ProbedRun(config=config, digests=digests, probes=probes, choice=choice)
+    return ScoredRun(
+        config=config,
+        digests=digests,
+        probes=probes,
+        fine_tunes=tuple(one for one in read_fine_tunes(run) if _still_there(one, digests)),
+        choice=choice,
+    )
 
 
 def made_alike(probes: Sequence[ProbeReport]) -> list[ProbeReport]:

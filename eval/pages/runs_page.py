@@ -1,14 +1,14 @@
 """A comparison of runs as one HTML page, in the style of a run's report."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from eval.pages.compare_runs import RunsComparison, TaskTable
-from eval.pages.conclusions import conclusions, heading, remarks
+from eval.pages.conclusions import conclusions, heading, remarks, title, untold
 from eval.pages.forest import Mark, draw_forest
 from eval.pages.map_chart import NUM_COLOURS
-from eval.pages.page import floor_marks, make_mark, render_page
+from eval.pages.page import FLOORS, make_mark, render_page
 from eval.pages.runs_table import (
     RULES,
     SHORT,
@@ -18,6 +18,7 @@ from eval.pages.runs_table import (
     checkpoints,
     floor_headings,
     lines,
+    score_heading,
 )
 from eval.regression_metrics import NO_SHARES
 
@@ -27,13 +28,15 @@ PILLS = {"better": "yes", "worse": "no"}
 
 @dataclass(frozen=True, kw_only=True)
 class TaskChapter:
-    """What the page shows of one task."""
+    """What the page shows of one task, by one method."""
 
     title: str
     checkpoints: str
     conclusions: dict[str, str]
     remarks: list[str]
     floors: tuple[str, ...]
+    score: str
+    """Heading of the runs' own scores."""
     lines: tuple[Line, ...]
     scores: Markup
     """A forest plot of the scores and the first run's floors."""
@@ -47,7 +50,8 @@ def render_comparison(comparison: RunsComparison) -> str:
         "runs.html",
         comparison=comparison,
         which=WHICH[comparison.which],
-        chapters=[_chapter(table, list(comparison.runs)) for table in comparison.tasks],
+        chapters=[_chapter(table, list(comparison.runs)) for table in comparison.tables],
+        untold=untold(comparison.alone),
         changed=changed_heading(comparison),
         rules=RULES,
         short=SHORT,
@@ -58,40 +62,42 @@ def render_comparison(comparison: RunsComparison) -> str:
 def _chapter(table: TaskTable, runs: list[str]) -> TaskChapter:
     percent = table.metric not in NO_SHARES
     kinds = {name: f"s{place % NUM_COLOURS}" for place, name in enumerate(runs)}
-    found = {subset: _differences(table, subset, kinds) for subset in table.subsets}
-    found = {subset: marks for subset, marks in found.items() if marks}
-    title = f"{table.name}: differences to the first run"
+    found = {name: _differences(table, name, kinds) for name in table.names}
+    found = {name: marks for name, marks in found.items() if marks}
     return TaskChapter(
         title=heading(table),
         checkpoints=checkpoints(table),
         conclusions=conclusions(table),
         remarks=remarks(table),
         floors=tuple(floor_headings(table).values()),
+        score=score_heading(table),
         lines=tuple(lines(table)),
         scores=draw_forest(
-            f"{table.name}: scores and floors",
-            {subset: _scores(table, subset, kinds) for subset in table.subsets},
+            f"{title(table)}: scores and floors",
+            {name: _scores(table, name, kinds) for name in table.names},
             percent,
         ),
-        differences=draw_forest(title, found, percent) if found else None,
+        differences=draw_forest(f"{title(table)}: differences to the first run", found, percent)
+        if found
+        else None,
     )
 
 
-def _scores(table: TaskTable, subset: str, kinds: dict[str, str]) -> list[Mark]:
+def _scores(table: TaskTable, name: str, kinds: dict[str, str]) -> list[Mark]:
     """The first run's floors, then every run."""
-    parts = {run: table.reports[run].subsets[subset] for run in table.runs_with(subset)}
+    parts = {run: table.answers[run].scored[name] for run in table.runs_with(name)}
     first = next(iter(parts.values()))
-    own = [
-        make_mark(run, kinds[run], part.pretrained.metrics[table.metric])
-        for run, part in parts.items()
+    floors = [
+        make_mark(label, "floor", first.floors[floor])
+        for floor, label in FLOORS.items()
+        if floor in first.floors
     ]
-    floors = [replace(mark, kind="floor") for mark in floor_marks(first, table.metric)]
-    return floors + own
+    return floors + [make_mark(run, kinds[run], part.score) for run, part in parts.items()]
 
 
-def _differences(table: TaskTable, subset: str, kinds: dict[str, str]) -> list[Mark]:
+def _differences(table: TaskTable, name: str, kinds: dict[str, str]) -> list[Mark]:
     return [
         make_mark(run, kinds[run], found.paired.gain)
-        for run, found in table.differences[subset].items()
+        for run, found in table.differences[name].items()
         if found.paired is not None
     ]

@@ -9,9 +9,11 @@ from rich.table import Table
 
 from eval.comparison import Interval
 from eval.pages.compare_runs import RunsComparison, TaskTable, Verdict
-from eval.pages.conclusions import conclusions, heading, remarks
-from eval.pages.page import FLOORS, tell_value
+from eval.pages.conclusions import conclusions, heading, remarks, untold
+from eval.pages.page import FLOORS
+from eval.pages.scored import TUNED
 from eval.plain_text import plain_console
+from eval.probes.probe_report import tell_value
 
 WIDEST = 1000
 """Characters of a line, however long the runs' names are."""
@@ -24,16 +26,17 @@ SHORT: Mapping[Verdict, str] = {
     "unlike": "not comparable",
 }
 RULES = (
+    "A table is of a linear probe of frozen features, unless it names another method. "
     "[low, high]: 95 % interval. A difference is paired, "
     "split by split, against the first run, and above 0 where the run is better. It exceeds its "
     "interval where that does not hold zero; with more than two runs, those of one representation "
-    "are corrected for their number (Holm 1979). Over representations and tasks nothing is "
-    "corrected: of twenty that do not differ, one exceeds by chance. Where a set's authors fixed "
-    "the parts, the interval of a difference is the widest that the two runs' own allow."
+    "are corrected for their number (Holm 1979). Over representations, methods and tasks nothing "
+    "is corrected: of twenty that do not differ, one exceeds by chance. Where a set's authors "
+    "fixed the parts, the interval of a difference is the widest that the two runs' own allow."
 )
 WHICH = {
     "best": "the best checkpoint of each run, by validation scores alone",
-    "newest": "the newest checkpoint of each run that was probed",
+    "newest": "the newest checkpoint of each run that was probed, or fine-tuned",
 }
 
 
@@ -42,9 +45,9 @@ class Line:
     """A run's score in one representation, as it is told.
 
     Attributes:
-        subset: The representation.
+        name: The representation.
         run: Name of the run.
-        floors: By heading; empty where the report has none of that name.
+        floors: By heading; empty where the run has none of that name.
         score: ``43.9``.
         interval: ``[41.0, 46.8]``; empty where there is none.
         gain: Over the first run; empty for the first, and where the two are not comparable.
@@ -53,7 +56,7 @@ class Line:
         reason: Why there is no verdict or no comparison.
     """
 
-    subset: str
+    name: str
     run: str
     floors: Mapping[str, str]
     score: str
@@ -70,33 +73,37 @@ class Line:
 
 
 def floor_headings(table: TaskTable) -> dict[str, str]:
-    """Headings of the floors that any report of the task has, by name."""
-    parts = [part for report in table.reports.values() for part in report.subsets.values()]
+    """Headings of the floors that any run has, by name."""
+    parts = [part for answer in table.answers.values() for part in answer.scored.values()]
     return {
         name: label for name, label in FLOORS.items() if any(name in part.floors for part in parts)
     }
 
 
+def score_heading(table: TaskTable) -> str:
+    """Of the runs' own scores."""
+    return TUNED if table.method == TUNED else "pretrained"
+
+
 def lines(table: TaskTable) -> Iterator[Line]:
     """By representation, then by run."""
     headings, metric = floor_headings(table), table.metric
-    for subset in table.subsets:
-        for run in table.runs_with(subset):
-            part = table.reports[run].subsets[subset]
-            own = part.pretrained.metrics[metric]
-            found = table.differences[subset].get(run)
+    for name in table.names:
+        for run in table.runs_with(name):
+            part = table.answers[run].scored[name]
+            found = table.differences[name].get(run)
             gain = found.paired.gain if found and found.paired else None
             yield Line(
-                subset=subset,
+                name=name,
                 run=run,
                 floors={
-                    label: tell_value(part.floors[name].metrics[metric].mean, metric)
-                    if name in part.floors
+                    label: tell_value(part.floors[floor].mean, metric)
+                    if floor in part.floors
                     else ""
-                    for name, label in headings.items()
+                    for floor, label in headings.items()
                 },
-                score=tell_value(own.mean, metric),
-                interval=_span(own.interval, metric),
+                score=tell_value(part.score.mean, metric),
+                interval=_span(part.score.interval, metric),
                 gain=tell_value(gain.mean, metric, "+") if gain else "",
                 gain_interval=_span(gain.interval, metric, "+") if gain else "",
                 verdict=found.verdict if found else None,
@@ -106,10 +113,11 @@ def lines(table: TaskTable) -> Iterator[Line]:
 
 def checkpoints(table: TaskTable) -> str:
     """Which checkpoint of each run is told of, and what it had seen."""
-    return "; ".join(
-        f"{run}: {report.checkpoint['name']}, {report.checkpoint['samples_consumed']:,} samples"
-        for run, report in table.reports.items()
-    )
+    told = {}
+    for run, answer in table.answers.items():
+        seen = answer.checkpoint.get("samples_consumed")
+        told[run] = answer.checkpoint["name"] + ("" if seen is None else f", {seen:,} samples")
+    return "; ".join(f"{run}: {what}" for run, what in told.items())
 
 
 def changed_heading(comparison: RunsComparison) -> str:
@@ -126,8 +134,8 @@ def format_comparison(comparison: RunsComparison, width: int = 110) -> str:
     stream = io.StringIO()
     console = plain_console(stream, width)
     console.print(f"{WHICH[comparison.which]}; compared with {next(iter(comparison.runs))}")
-    for table in comparison.tasks:
-        made = _rich(table)
+    for table in comparison.tables:
+        made = _rich(table) if table.names else heading(table)
         console.width = WIDEST
         console.width = max(width, console.measure(made).maximum)
         console.print(made)
@@ -135,8 +143,8 @@ def format_comparison(comparison: RunsComparison, width: int = 110) -> str:
         told = map(": ".join, conclusions(table).items())
         for text in (checkpoints(table), *told, *remarks(table)):
             console.print(text)
-    console.print(f"\n{RULES}")
-    console.print(f"\n{changed_heading(comparison)}")
+    for text in filter(None, (untold(comparison.alone), RULES, changed_heading(comparison))):
+        console.print(f"\n{text}")
     for name, values in comparison.changed.items():
         console.print(f"  {name}: {' | '.join(values)}")
     return stream.getvalue().rstrip("\n")
@@ -145,11 +153,14 @@ def format_comparison(comparison: RunsComparison, width: int = 110) -> str:
 def format_markdown(comparison: RunsComparison) -> str:
     """The same as Markdown."""
     blocks = [f"{WHICH[comparison.which]}; compared with {_cell(next(iter(comparison.runs)))}"]
-    for table in comparison.tasks:
+    for table in comparison.tables:
         told = [f"- {_cell(what)}: {_cell(of)}" for what, of in conclusions(table).items()]
         told += [f"- {_cell(remark)}" for remark in remarks(table)]
-        blocks += [f"### {_cell(heading(table))}", _markdown_table(table)]
+        blocks.append(f"### {_cell(heading(table))}")
+        blocks += [_markdown_table(table)] if table.names else []
         blocks += [_cell(checkpoints(table)), "\n".join(told)]
+    if alone := untold(comparison.alone):
+        blocks.append(_cell(alone))
     blocks += [RULES, changed_heading(comparison)]
     if comparison.changed:
         rows = [["option", *comparison.runs]]
@@ -162,14 +173,14 @@ def _rich(table: TaskTable) -> Table:
     made = Table(title=heading(table), box=SIMPLE_HEAD)
     made.add_column("", style="bold", no_wrap=True)
     made.add_column("run", no_wrap=True)
-    for label in (*floor_headings(table).values(), "pretrained", "", "against the first"):
+    for label in (*floor_headings(table).values(), score_heading(table), "", "against the first"):
         made.add_column(label, justify="right", no_wrap=True)
     made.add_column("verdict", no_wrap=True)
     before = ""
     for line in lines(table):
         cells = (*line.floors.values(), line.score, line.interval, line.against)
-        named = line.subset if line.subset != before else ""
-        before = line.subset
+        named = line.name if line.name != before else ""
+        before = line.name
         verdict = SHORT[line.verdict] if line.verdict else ""
         made.add_row(named, line.run, *cells, verdict)
     return made
@@ -177,10 +188,10 @@ def _rich(table: TaskTable) -> Table:
 
 def _markdown_table(table: TaskTable) -> str:
     floors = floor_headings(table).values()
-    rows = [["", "run", *floors, "pretrained", "95 %", "against the first", "verdict"]]
+    rows = [["", "run", *floors, score_heading(table), "95 %", "against the first", "verdict"]]
     rows += [
         [
-            line.subset,
+            line.name,
             line.run,
             *line.floors.values(),
             line.score,

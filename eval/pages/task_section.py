@@ -14,8 +14,8 @@ from eval.pages.map_chart import MapSection, map_section
 from eval.pages.modality_table import ModalityTable, modality_table
 from eval.pages.others_table import OthersTable, others_table
 from eval.pages.page import FLOORS, floor_marks, make_mark
-from eval.pages.paired_reports import why_open
 from eval.pages.run_record import made_alike
+from eval.pages.scored import why_open
 from eval.probes.embedding_map import EmbeddingMap
 from eval.probes.probe_report import (
     ProbeReport,

@@ -1,11 +1,10 @@
 """What a run's report shows of its fine-tuned models: the newest of each task, as lines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from eval.comparison import Summary
 from eval.finetune.report import FineTuneReport
-from eval.pages.page import tell_value
+from eval.finetune.table import tell_spread
 from eval.probes.probe_report import metric_heading
 
 
@@ -58,8 +57,8 @@ def _lines(report: FineTuneReport) -> Iterator[TunedLine]:
         yield TunedLine(
             name=name,
             masked=False,
-            constant=_cell(part.constant, metric),
-            score=_cell(part.metrics, metric),
+            constant=tell_spread(part.constant, metric),
+            score=tell_spread(part.metrics, metric),
             epochs=_range(part.epochs),
         )
         for modality, found in part.masked.items():
@@ -67,17 +66,9 @@ def _lines(report: FineTuneReport) -> Iterator[TunedLine]:
                 name=f"{name} without {modality}",
                 masked=True,
                 constant="",
-                score=_cell(found.metrics, metric),
+                score=tell_spread(found.metrics, metric),
                 epochs="",
             )
-
-
-def _cell(metrics: Mapping[str, Summary], metric: str) -> str:
-    """``43.9 ± 0.8``; ``none`` where some split has no value."""
-    if (found := metrics.get(metric)) is None:
-        return "none"
-    mean = tell_value(found.mean, metric)
-    return mean if found.sd is None else f"{mean} ± {tell_value(found.sd, metric)}"
 
 
 def _range(values: Sequence[int]) -> str:

@@ -25,13 +25,21 @@ VERDICTS: Mapping[bool | None, str] = {True: "yes", False: "no", None: "?"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeScores:
-    """One classifier over all splits."""
+class Measured:
+    """What was scored over all splits, on their test parts."""
 
     metrics: Mapping[str, Summary]
     """By metric; see `eval.metrics`."""
     confusion: tuple[tuple[int, ...], ...]
     """Counts summed over splits; a row per true class. Empty where the label is a number."""
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    """Metrics without a value, each with its reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeScores(Measured):
+    """One classifier."""
+
     inverse_regularisation: tuple[float | None, ...]
     """The C (of a regression: 1 / penalty) that validation chose in each split; None where there
     was nothing to choose."""
@@ -42,8 +50,6 @@ class ProbeScores:
     votes and averages, where the label is a number, and in older reports."""
     validation_mae: tuple[float, ...] | None = None
     """The same where the label is a number, with the penalty chosen there."""
-    undefined: Mapping[str, str] = field(default_factory=dict)
-    """Metrics without a value, each with its reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,21 +242,16 @@ def repeats(report: ProbeReport) -> str:
 
 
 def tell(summary: Summary, metric: str, signed: bool = False) -> str:
-    """In percent, or as a number where the metric is no share."""
-    if metric not in NO_SHARES:
-        return percent(summary, signed)
-    mean = f"{summary.mean:{'+' if signed else ''}.3f}"
+    """``43.9 ± 0.8``, as `tell_value` tells each; without half the interval where there is none."""
+    mean = tell_value(summary.mean, metric, "+" if signed else "")
     if summary.interval is None:
         return mean
-    return f"{mean} ± {(summary.interval.high - summary.interval.low) / 2:.3f}"
+    return f"{mean} ± {tell_value((summary.interval.high - summary.interval.low) / 2, metric)}"
 
 
-def percent(summary: Summary, signed: bool = False) -> str:
-    """``43.9 ± 0.8``; without the half interval where there is none."""
-    mean = f"{100 * summary.mean:{'+' if signed else ''}.1f}"
-    if summary.interval is None:
-        return mean
-    return f"{mean} ± {50 * (summary.interval.high - summary.interval.low):.1f}"
+def tell_value(value: float, metric: str, sign: str = "") -> str:
+    """In percent, or as a number where the metric is no share; ``+`` as sign tells it always."""
+    return f"{value:{sign}.3f}" if metric in NO_SHARES else f"{100 * value:{sign}.1f}"
 
 
 def _subset(record: Mapping[str, Any]) -> SubsetReport:

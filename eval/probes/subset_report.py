@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from eval.comparison import Comparison, Summary, compare, compare_draws, summarise, summarise_draws
-from eval.metrics import Scores
+from eval.metrics import Scores, added_confusion
 from eval.probes.floors import constant_split
 from eval.probes.linear_probe import SplitResult
 from eval.probes.probe_report import OtherProbe, ProbeScores, SubsetReport
@@ -134,7 +134,9 @@ class _Pool:
         own = by_seed[0] if len(by_seed) == 1 else []
         return ProbeScores(
             metrics=metrics,
-            confusion=_added(results),
+            confusion=added_confusion(
+                [result.scores for result in results if isinstance(result.scores, Scores)]
+            ),
             inverse_regularisation=tuple(result.inverse_regularisation for result in results),
             num_unconverged_fits=sum(result.num_unconverged for result in results),
             validation_macro_f1=_whole([result.validation_macro_f1 for result in own]),
@@ -241,13 +243,6 @@ def _whole(marks: Sequence[float | None]) -> tuple[float, ...] | None:
     """All marks, or None where one is missing or there is none."""
     known = tuple(mark for mark in marks if mark is not None)
     return known if known and len(known) == len(marks) else None
-
-
-def _added(results: Sequence[SplitResult]) -> tuple[tuple[int, ...], ...]:
-    tables = [result.scores.confusion for result in results if isinstance(result.scores, Scores)]
-    if not tables:
-        return ()
-    return tuple(tuple(int(count) for count in row) for row in np.sum(tables, axis=0))
 
 
 def _sizes(row: Row, classes: Sequence[str]) -> dict:

@@ -1,11 +1,14 @@
-"""The sentiment table: its rows, its verdict, and how its sets are read; no backbone is needed."""
+"""The tables on labelled sets: rows, verdict, how sets are read; no backbone is needed."""
 
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import sentiment
+import systems
+import text_image
 from quality_table import Cell
 from sentiment import SentimentRow, met, rows_won_and_lost, table_markdown
 from sentiment_tasks import CLASSES, TASKS, import_meld
@@ -13,7 +16,9 @@ from sentiment_tasks import CLASSES, TASKS, import_meld
 from data_sharding.manifest import ShardSet
 from data_sharding.reading.reader import ShardReader
 from eval.comparison import summarise
+from eval.finetune.report import MaskedScores
 from eval.representations import REPRESENTATIONS
+from tiny_pages import fine_tune
 
 
 def row(frozen, trained_on):
@@ -82,6 +87,36 @@ def test_a_column_that_was_not_measured_is_empty_and_gains_nothing():
     ]
     assert absent[6] == absent[9] == ""
     assert lines[-1].endswith("trained on: above zero on 0, below on 1 of 1 rows.")
+
+
+def test_a_modality_that_could_not_be_masked_leaves_its_cell_empty():
+    made = fine_tune(100)
+    both = made.representations["fused"]
+    scores = {name: summarise([0.6, 0.7], 0.5) for name in ("accuracy", "macro_f1")}
+    part = replace(both, metrics=scores, constant=scores, confusion=((3, 1), (1, 4)), masked={})
+    masked = {"image": MaskedScores(metrics=scores, num_samples=(3, 3))}
+    report = replace(
+        made,
+        task={**made.task, "classes": ["glad", "sad"]},
+        representations={
+            "fused_text_image": replace(part, masked=masked),
+            "text": part,
+            "image": part,
+        },
+    )
+    rows = [line for line in text_image.markdown({"arm": report}).splitlines() if "| arm" in line]
+    cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
+    known = "65.0 ± 7.1 / 65.0 ± 7.1"
+    assert cells == ["arm", known, known, known, known, ""]
+
+
+@pytest.mark.parametrize("table", [sentiment, systems, text_image])
+def test_every_table_shares_its_folder_and_names_its_steps(table):
+    usual, given = table.parse([]), table.parse(["--out", "x", "--steps", "3", "--write-readme"])
+    assert (usual.out.name, usual.write_readme) == ("quality-run", False)
+    assert (given.out, given.steps, given.write_readme) == (Path("x"), 3, True)
+    assert usual.data == given.data
+    assert usual.steps > 3
 
 
 def test_what_the_table_reads_are_representations_that_there_are():

@@ -119,13 +119,15 @@ def test_dropout_leaves_the_callers_random_numbers_alone(backbone, inputs, probl
 def test_splits_have_their_place_as_seed_and_do_not_depend_on_the_workers(
     backbone, inputs, tmp_path
 ):
-    problems = make_problems(inputs, 2)
+    problems = dict(enumerate(make_problems(inputs, 2)))
     workers = Workers(num=2, beside=tmp_path / "report.json")
     alone = fine_tune_splits(backbone, inputs, problems, "text", QUICK)
     together = fine_tune_splits(backbone, inputs, problems, "text", QUICK, workers)
     assert [comparable(one) for one in alone] == [comparable(one) for one in together]
     second = fine_tune(backbone, inputs, problems[1], "text", QUICK, seed=1).result
     assert comparable(alone[1]) == comparable(second)
+    (later,) = fine_tune_splits(backbone, inputs, {1: problems[1]}, "text", QUICK)
+    assert comparable(later) == comparable(second)
 
 
 def test_the_given_backbone_and_the_towers_that_are_not_read_stay_as_they_are(

@@ -17,6 +17,7 @@ TOLD = (format_comparison, format_markdown, render_comparison)
 def mood(by=0.0, seen=0, findings=(), **changed):
     made = report([subset("text", shifted(by) if by else list(BASE))], **changed)
     found = {"checked": True, "num_tested": 30, "num_seen": seen}
+    found["seen_by_modality"] = {"text": seen, "image": 0, "audio": 0}
     return dataclasses.replace(made, contamination=found, findings=tuple(findings))
 
 
@@ -33,19 +34,68 @@ def weights(made, digest):
 @pytest.mark.parametrize("seen", [(0, 7), (7, 0), (7, 7)])
 def test_a_run_that_has_seen_test_samples_neither_wins_nor_loses(tmp_path, by, seen):
     comparison = compared(tmp_path, mood(seen=seen[0]), mood(by, seen=seen[1]))
-    found = comparison.tasks[0].differences["text"]["run1"]
+    found = comparison.tables[0].differences["text"]["run1"]
     assert (found.verdict, found.p_corrected) == ("open", None)
-    assert "has seen content of 7 of 30 test samples" in found.reason
+    assert "has seen the text of 7 of 30 test samples" in found.reason
     assert f"run{0 if seen[0] else 1}" in found.reason
     for told in TOLD:
-        assert "has seen content of 7 of 30 test samples" in " ".join(told(comparison).split())
+        assert "has seen the text of 7 of 30 test samples" in " ".join(told(comparison).split())
 
 
 def test_a_run_that_has_seen_none_is_judged_beside_one_that_has(tmp_path):
     comparison = compared(tmp_path, mood(), mood(0.2, seen=7), mood(0.2))
-    found = comparison.tasks[0].differences["text"]
+    found = comparison.tables[0].differences["text"]
     assert [one.verdict for one in found.values()] == ["open", "better"]
     assert found["run2"].p_corrected == found["run2"].paired.p  # one hypothesis, not two
+
+
+def test_what_was_seen_of_one_modality_withholds_nothing_of_another(tmp_path):
+    names = ("text", "image", "audio", "fused", "fused_image_audio", "late")
+    sets = [
+        dataclasses.replace(
+            report([subset(name, values) for name in names]),
+            contamination={
+                "checked": True,
+                "num_tested": 30,
+                "num_seen": 9,
+                "seen_by_modality": {"text": 7, "image": 0, "audio": seen},
+            },
+        )
+        for values, seen in ((list(BASE), 0), (shifted(0.2), 2))
+    ]
+    (table,) = compared(tmp_path, *sets).tables
+    found = {name: table.differences[name]["run1"] for name in names}
+    judged = [name for name, one in found.items() if one.verdict == "better"]
+    assert judged == ["image"]
+    told = {name: one.reason.partition(" has seen ")[2] for name, one in found.items()}
+    assert told["text"] == told["fused"] == told["late"] == "the text of 7 of 30 test samples"
+    assert told["audio"] == told["fused_image_audio"] == "the audio of 2 of 30 test samples"
+    assert found["fused"].reason.startswith("pretraining of run0 ")
+    assert found["audio"].reason.startswith("pretraining of run1 ")
+
+
+NUMBERS = {"metric": "mae", "classes": [], "label_range": [-3.0, 3.0]}
+
+
+@pytest.mark.parametrize("numbers_first", [False, True])
+def test_a_task_of_one_name_with_classes_here_and_numbers_there_is_two_tasks(
+    tmp_path, numbers_first
+):
+    classes, numbers = mood(), report([subset("text", list(BASE), metric="mae")], task=NUMBERS)
+    order = [numbers, classes, classes] if numbers_first else [classes, numbers, classes]
+    comparison = compared(tmp_path, *order)
+    (table,) = comparison.tables
+    told = "another task of that name: scored by"
+    if numbers_first:
+        expected = f"{told} macro-f1 in %, that of run0 by mae (less is better)"
+        assert table.left_out == {"run1": expected, "run2": expected}
+        assert table.names == ()
+    else:
+        expected = f"{told} mae (less is better), that of run0 by macro-f1 in %"
+        assert table.left_out == {"run1": expected}
+        assert list(table.differences["text"]) == ["run2"]
+    for form in TOLD:
+        assert expected in " ".join(form(comparison).replace("\\", "").split())
 
 
 def test_what_each_probe_has_found_is_told_in_every_form(tmp_path):
@@ -78,7 +128,7 @@ def test_where_the_shards_differ_it_is_said_what_to_do(tmp_path):
     comparison = compared(tmp_path, mood(), mood(shards="cd" * 32))
     for told in TOLD:
         text = " ".join(told(comparison).split())
-        assert "probe both on one task folder (triptych probe RUN FOLDER)" in text
+        assert "measure both on one task folder (triptych probe RUN FOLDER)" in text
 
 
 def test_an_interval_is_the_one_measure_of_spread(tmp_path):
@@ -100,7 +150,7 @@ def test_a_broken_map_does_not_hinder_a_comparison(tmp_path):
     path = runs[1] / "maps" / "step-00000100" / "mood.json"
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    assert compare_runs(runs, which="newest").tasks[0].name == "mood"
+    assert compare_runs(runs, which="newest").tables[0].name == "mood"
 
 
 def test_a_checkpoint_folder_is_not_compared(tmp_path):

@@ -12,10 +12,10 @@ from eval.pages.conclusions import conclusions
 from eval.pages.paired_reports import holm, pair, why_not_comparable
 from eval.pages.runs_page import render_comparison
 from eval.pages.runs_table import format_comparison, format_markdown
+from eval.pages.scored import linear_answer
 from eval.records import write_json
 from launch.compare_command import compare_command
-from pretrain.checkpoint import Marker, Progress, open_checkpoint
-from tiny_probes import BASE, SIZES, report, shifted, subset, write_run
+from tiny_probes import BASE, SIZES, report, shifted, subset, whole_checkpoint, write_run
 
 HALF = 2.262157 * 0.01 * math.sqrt(10 / 9) * math.sqrt(1 / 10 + 30 / 70)
 """Half the 95 % interval of a difference whose splits differ by NOISE: t(9), Nadeau and Bengio."""
@@ -30,8 +30,16 @@ def compared(tmp_path, *values, **options):
     return compare_runs(runs, which="newest", **options)
 
 
+def paired(one, other, name="text"):
+    return pair(one.task, *(linear_answer(found).scored[name] for found in (one, other)))
+
+
+def unlike(one, other, name="text"):
+    return why_not_comparable(linear_answer(one), linear_answer(other), name)
+
+
 def differences(comparison, name="text"):
-    (table,) = comparison.tasks
+    (table,) = comparison.tables
     return table.differences[name]
 
 
@@ -69,7 +77,7 @@ def test_too_few_splits_give_no_verdict(tmp_path):
 @given(st.lists(st.floats(-1.0, 1.0), min_size=10, max_size=10))
 def test_p_is_small_where_the_interval_does_not_hold_zero(values):
     one, other = report([subset("text", values)]), report([subset("text", [0.0] * 10)])
-    found = pair(one, other, "text")
+    found = paired(one, other)
     gain = found.gain
     assume(min(abs(gain.interval.low), abs(gain.interval.high)) > 1e-9)
     assert (found.p < 0.05) == (gain.interval.low > 0.0 or gain.interval.high < 0.0)
@@ -81,7 +89,7 @@ def test_where_less_is_better_the_smaller_error_is_better():
         report([subset("text", list(values), metric="mae")], task=task)
         for values in (BASE, shifted(-0.05))
     )
-    found = pair(second, first, "text")
+    found = paired(second, first)
     assert found.gain.mean == pytest.approx(0.05)
     assert found.p < 0.05
 
@@ -104,7 +112,7 @@ def test_on_a_fixed_test_part_the_widest_interval_decides(tmp_path, interval, ve
 def test_a_fixed_test_part_without_enough_training_draws_gives_no_verdict():
     first = report([subset("text", [0.5] * 5, interval=(0.4, 0.6), beats=None)], task=FIXED)
     second = report([subset("text", [0.9] * 5, interval=(0.8, 0.95))], task=FIXED)
-    found = pair(second, first, "text")
+    found = paired(second, first)
     assert found.p is None
     assert "3 different training draws" in found.reason
 
@@ -119,7 +127,7 @@ def test_the_widest_interval_holds_the_paired_one_however_scores_move_together(c
         report([subset("text", [mean] * 5, interval=tuple(ends[:, place]))], task=FIXED)
         for place, mean in enumerate((0.6, 0.5))
     )
-    widest = pair(one, other, "text").gain.interval
+    widest = paired(one, other).gain.interval
     low, high = np.percentile(draws[:, 0] - draws[:, 1], (2.5, 97.5))
     slack = 0.002  # of 20,000 draws
     assert widest.low < low + slack
@@ -133,8 +141,11 @@ OTHER_SIZES = SIZES | {"train": 49, "test": 31}
     ("changed", "named"),
     [
         ({"shards": "cd" * 32}, "other shards (cdcdcdcd and abababab)"),
-        ({"protocol": {"linear": {"max_iterations": 9}}}, "other protocols (linear)"),
-        ({"protocol": {"splits": {"num_splits": 10, "seed": 1}}}, "other protocols (splits)"),
+        (
+            {"protocol": {"linear": {"max_iterations": 9}}},
+            "other protocols (linear.max_iterations)",
+        ),
+        ({"protocol": {"splits": {"num_splits": 10, "seed": 1}}}, "other protocols (splits.seed)"),
         ({"protocol": {"rows": "shared"}}, "other protocols (rows)"),
         ({"task": {"classes": ["sad", "glad"]}}, "other cards (classes)"),
         ({"subsets": [subset("text", shifted(0.3), sizes=OTHER_SIZES)]}, "other splits"),
@@ -150,7 +161,7 @@ def test_reports_that_answer_another_question_are_not_compared(tmp_path, changed
     found = differences(comparison)["b"]
     assert (found.verdict, found.paired) == ("unlike", None)
     assert named in found.reason
-    assert named in conclusions(comparison.tasks[0])["b against a"]
+    assert named in conclusions(comparison.tables[0])["b against a"]
     assert "not comparable" in format_comparison(comparison)
 
 
@@ -164,14 +175,14 @@ def test_reports_that_answer_another_question_are_not_compared(tmp_path, changed
 )
 def test_what_no_score_depends_on_may_differ(changed):
     parts = [subset("text", list(BASE))]
-    assert why_not_comparable(report(parts), report(parts, **changed), "text") is None
+    assert unlike(report(parts), report(parts, **changed)) is None
 
 
 def test_votes_of_other_modalities_are_not_compared():
     both = [subset(name, list(BASE)) for name in ("text", "image", "late")]
     more = [*both, subset("audio", list(BASE))]
-    assert why_not_comparable(report(both), report(more), "text") is None
-    assert "image+text" in why_not_comparable(report(both), report(more), "late")
+    assert unlike(report(both), report(more), "text") is None
+    assert "text+image and text+image+audio" in unlike(report(both), report(more), "late")
 
 
 def test_a_run_without_the_task_is_named_with_what_to_do(tmp_path):
@@ -181,7 +192,7 @@ def test_a_run_without_the_task_is_named_with_what_to_do(tmp_path):
         write_run(tmp_path / "b", mood),
         write_run(tmp_path / "c", dataclasses.replace(mood, task=mood.task | {"name": "topic"})),
     ]
-    (table,) = compare_runs(runs, which="newest").tasks
+    (table,) = compare_runs(runs, which="newest").tables
     assert list(table.left_out) == ["c"]
     assert f"triptych probe {runs[2]} TASK" in table.left_out["c"]
 
@@ -208,24 +219,19 @@ def test_the_best_checkpoint_counts_or_the_newest_where_asked(tmp_path):
     for name in ("a", "b"):
         run = tmp_path / name
         for step, validation in ((100, 0.9), (200, 0.4)):
-            folder = run / "checkpoints" / f"step-{step:08d}"
-            folder.mkdir(parents=True)
-            marker = Marker(progress=Progress(step, step), world_size=1, versions={}, files={})
-            (folder / "COMPLETE").write_text(marker.to_text())
             made = report([subset("fused", list(BASE))], step=step)
             fused = made.subsets["fused"]
             own = dataclasses.replace(fused.pretrained, validation_macro_f1=(validation,) * 10)
-            digest = open_checkpoint(folder).digest
             made = dataclasses.replace(
                 made,
-                checkpoint=made.checkpoint | {"digest": digest},
+                checkpoint=made.checkpoint | {"digest": whole_checkpoint(run, step)},
                 subsets={"fused": dataclasses.replace(fused, pretrained=own)},
             )
             write_run(run, made)
         runs.append(run)
     for which, step in (("best", 100), ("newest", 200)):
-        (table,) = compare_runs(runs, which=which).tasks
-        assert {found.checkpoint["step"] for found in table.reports.values()} == {step}
+        (table,) = compare_runs(runs, which=which).tables
+        assert {found.checkpoint["step"] for found in table.answers.values()} == {step}
     bare = write_run(tmp_path / "c", report([subset("fused", list(BASE))]))
     with pytest.raises(ValueError, match=r"no longer there.*--checkpoint newest"):
         compare_runs([*runs, bare])

@@ -6,7 +6,7 @@ import pytest
 
 from eval.pages.charts import LineChart, draw_lines, short, ticks
 from eval.pages.report import write_report
-from eval.pages.run_record import read_probes, read_run
+from eval.pages.run_record import read_run, read_scores
 from eval.records import write_json
 from pretrain.health import Finding, Verdict
 from tiny_pages import embedding_map
@@ -160,7 +160,7 @@ def test_no_page_is_written_into_a_checkpoint_or_a_backbone(tmp_path, name, what
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / name).touch()
     before = sorted(tmp_path.iterdir())
-    for read in (write_report, read_probes):
+    for read in (write_report, read_scores):
         with pytest.raises(ValueError, match=f"it is {what}.*give the run folder"):
             read(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
@@ -183,7 +183,7 @@ def test_a_map_that_cannot_be_drawn_is_named_and_does_not_hide_the_probes(run, b
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"clouds\.json: not an embedding map.*remove it or probe"):
         read_run(run)
-    assert len(read_probes(run).probes) == 2
+    assert len(read_scores(run).probes) == 2
 
 
 def test_values_that_are_not_finite_are_left_out_of_a_chart():

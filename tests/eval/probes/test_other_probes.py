@@ -20,7 +20,7 @@ from eval.probes.few_shot import FewShotConfig
 from eval.probes.knn_probe import KnnProbeConfig
 from eval.probes.linear_probe import LinearProbeConfig, SplitProblem
 from eval.probes.other_probes import OtherProbes, keep_others, probe_others
-from eval.probes.probe_report import OTHERS, format_table, percent, report_from_json
+from eval.probes.probe_report import OTHERS, format_table, report_from_json, tell
 from eval.probes.regression import RegressionProblem, RidgeConfig
 from eval.probes.subset_probe import SubsetInput, probe_subsets
 from eval.probes.subset_report import Measure
@@ -215,7 +215,7 @@ def test_a_table_has_a_row_for_each_probe_of_each_representation(report):
     assert [row[:2] for row in rows] == [["image", name] for name in NAMES]
     assert [row[-1] for row in rows] == ["yes", "yes", "no", "yes"]
     knn = report[0].subsets["image"].others["knn"]
-    assert rows[0][3] == percent(knn.pretrained.metrics["macro_f1"])
+    assert rows[0][3] == tell(knn.pretrained.metrics["macro_f1"], "macro_f1")
     assert "image, attentive: there is a reason" in table
     caption = " ".join(table.split())
     assert "the whole validation part" in caption
