@@ -23,6 +23,7 @@ from pretrain.ema import Target
 from pretrain.engine import Engine, EngineSettings
 from pretrain.health import GradientProbe, HealthMonitor, WatchedRun, load_looks, save_verdict
 from pretrain.metrics import HEALTH_FILE, Journal, Sinks
+from pretrain.metrics.energy import EnergyMeter, MeteredRun, counters_of
 from pretrain.models import Backbone
 from pretrain.networks import build_cohorts, build_networks, build_objective, checkpoint_bytes
 from pretrain.optim import build_optimizer
@@ -99,6 +100,7 @@ class Training:
         )
         self.health = self._build_health()
         self._loader = self._build_loader()
+        self._energy = self._build_energy()
 
     @property
     def rank(self) -> int:
@@ -174,6 +176,7 @@ class Training:
         """Stop the loader's workers, close the metric files, end the writing of checkpoints."""
         self._writer.close()
         self._loader.close()
+        self._energy.close()
         if self._journal is not None:
             self._journal.close()
 
@@ -272,6 +275,7 @@ class Training:
             **{f"data/{name}": value for name, value in self._loader.health().values().items()},
             **report.values(),
             **self.health.values(progress.step),
+            **self._energy.values(progress.step),
             **self._evaluate(progress.step, report),
         }
 
@@ -308,4 +312,16 @@ class Training:
             ),
             config.health.every_steps or config.log_every_steps,
             load_looks(self._folder / HEALTH_FILE, self.progress.step, config.total_steps),
+        )
+
+    def _build_energy(self) -> EnergyMeter:
+        return EnergyMeter(
+            counters_of(self._engine.device),
+            MeteredRun(
+                rank=self.rank,
+                gather=GroupRanks().gather,
+                sum_over_ranks=self._engine.sum_over_ranks,
+                record=self._journal.write_energy if self._journal else lambda step, record: None,
+            ),
+            self.progress.step,
         )

@@ -10,6 +10,7 @@ from data_sharding.manifest import ShardSet
 from data_sharding.schema import MODALITIES, ShardError
 from eval.probes.contamination import DATA_FILE, pretraining_sets, without_paths
 from eval.records import read_json
+from eval.release.energy_facts import EnergyFacts, read_energy
 from eval.release.privacy import strip_private, strip_text
 from pretrain.checkpoint import Checkpoint
 from pretrain.health.verdict import Verdict, load_verdict
@@ -40,6 +41,7 @@ class CardFacts:
     hours: float | None
     """Of optimizer steps up to the checkpoint, by the rates that the run logged; None where it
     logged none."""
+    energy: EnergyFacts
     num_parameters: Mapping[str, int]
     """By part: text, image, audio, fusion."""
     embed_dims: Mapping[str, int]
@@ -83,6 +85,7 @@ def gather_facts(
         world_size=checkpoint.world_size,
         versions=checkpoint.versions,
         hours=_hours(checkpoint),
+        energy=read_energy(checkpoint),
         num_parameters={
             name: sum(value.numel() for value in part.parameters()) for name, part in parts.items()
         },

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from eval.probes.probe_report import ProbeReport, metric_heading, repeats, tell
 from eval.records import flatten
 from eval.release.card_facts import CardFacts, one_line
+from eval.release.energy_facts import KINDS
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 SECTIONS = (
@@ -68,6 +69,8 @@ def render_card(
         repeats=repeats,
         tell=tell,
         one_line=one_line,
+        counters=KINDS,
+        rounded=_rounded,
         flat=[(key, one_line(value)) for key, value in flatten(facts.config)],
     )
     return f"---\n{header}\n---\n\n{body.strip()}\n"
@@ -96,6 +99,11 @@ def refuse_incomplete_card(text: str, num_results: int) -> None:
 def num_results(reports: Sequence[ProbeReport]) -> int:
     """Entries that reports make in a card's ``model-index``."""
     return sum(len(_hub_results(report)) for report in reports)
+
+
+def _rounded(value: float) -> str:
+    """To two figures, or to a whole number; never with an exponent that a large one would have."""
+    return f"{value:,.0f}" if value >= 10.0 else f"{value:.2g}"
 
 
 def _hub_results(report: ProbeReport) -> list[EvalResult]:

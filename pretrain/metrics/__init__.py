@@ -4,11 +4,12 @@ This package must not know what the numbers mean to the training, only what they
 """
 
 from pretrain.metrics.curves import replace_curves
-from pretrain.metrics.journal import HEALTH_FILE, Journal
+from pretrain.metrics.journal import ENERGY_FILE, HEALTH_FILE, Journal
 from pretrain.metrics.sinks import JsonlSink, Sink, Sinks, TerminalSink
 from pretrain.metrics.tensorboard import TensorBoardSink
 
 __all__ = [
+    "ENERGY_FILE",
     "HEALTH_FILE",
     "Journal",
     "JsonlSink",

@@ -297,6 +297,12 @@ DATA = Page(
             looks="Near 1. Well above, all ranks wait for one; the log names it.",
         ),
         Curve(
+            title="Mean power, in watts",
+            tags=("power/(gpu|cpu)_watts",),
+            looks="Level; over all GPUs, and over the CPU packages of all hosts with whatever else "
+            "runs there. GPUs far below their limit wait. Absent where a counter cannot be read.",
+        ),
+        Curve(
             title="Substituted samples",
             tags=("data/(substitutions|retries)",),
             looks="0, or nearly.",

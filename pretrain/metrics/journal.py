@@ -11,10 +11,11 @@ from pretrain.metrics.sinks import JsonlSink, Lenient, Sinks, TerminalSink
 from pretrain.metrics.tensorboard import TensorBoardSink
 
 HEALTH_FILE = "health.jsonl"
+ENERGY_FILE = "energy.jsonl"
 
 
 class Journal:
-    """``metrics.jsonl``, ``health.jsonl``, ``tensorboard/`` and the terminal, as one sink.
+    """``metrics.jsonl``, ``health.jsonl``, ``energy.jsonl``, ``tensorboard/`` and the terminal.
 
     What cannot be written, as on a full disk, is said once; training goes on.
 
@@ -28,10 +29,11 @@ class Journal:
         views = run / "views" / "views.json"
         self._tensorboard = TensorBoardSink(run / "tensorboard", resumed_at, views)
         self._health = JsonlSink(run / HEALTH_FILE, resumed_at)
+        self._energy = JsonlSink(run / ENERGY_FILE, resumed_at)
         metrics = JsonlSink(run / "metrics.jsonl", resumed_at)
         terminal = TerminalSink(total_steps, resumed_at)
         self._sinks = Sinks([metrics, self._tensorboard, terminal])
-        self._leniently = Lenient("the record of health or embeddings")
+        self._leniently = Lenient("the record of health, energy or embeddings")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Metrics of a logged step, everywhere."""
@@ -42,6 +44,10 @@ class Journal:
         self._leniently(self._health.write, step, record)
         for sentence in record["news"]:
             print(f"step {step}: {sentence}", flush=True)
+
+    def write_energy(self, step: int, record: Mapping[str, Any]) -> None:
+        """Joules since the window began, or which counters could not be read."""
+        self._leniently(self._energy.write, step, record)
 
     def write_embeddings(
         self,
@@ -55,3 +61,4 @@ class Journal:
         """Close every file."""
         self._sinks.close()
         self._leniently(self._health.close)
+        self._leniently(self._energy.close)

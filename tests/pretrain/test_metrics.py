@@ -78,7 +78,7 @@ def test_a_full_disk_is_said_once_for_each_file_and_no_call_fails(tmp_path, jour
     journal.write(101, VALUES)  # there is room again
     journal.close()
     said = sorted(record.getMessage().split(" cannot")[0] for record in caplog.records)
-    assert said == ["JsonlSink", "TensorBoardSink", "the record of health or embeddings"]
+    assert said == ["JsonlSink", "TensorBoardSink", "the record of health, energy or embeddings"]
     assert len(lines_before_the_cut(tmp_path / "metrics.jsonl")) > 10
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert events.Scalars("loss/total")[-1].step == 101
@@ -115,7 +115,7 @@ def test_a_resumed_run_drops_what_was_written_after_its_checkpoint(tmp_path):
      "health/std_predictor_cross_text_image", "health/rank_encoder_fused",
      "health/alignment_text_audio", "health/target_follow", "health/update_fusion",
      "health/drift_text", "knn/image", "speed/samples_per_second", "data/wait_share",
-     "gradient/passed_over", "speed/slowest_rank"],
+     "gradient/passed_over", "speed/slowest_rank", "power/gpu_watts", "power/cpu_watts"],
 )  # fmt: skip
 def test_every_metric_has_one_chart_and_words(tag):
     charts = [curve for page in PAGES for curve in page.curves if curve.lines([tag])]
