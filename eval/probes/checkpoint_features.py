@@ -2,8 +2,9 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,19 +12,13 @@ import torch
 from eval.card import Task
 from eval.probes.feature_files import (
     FeatureKey,
-    StoredFeatures,
-    feature_file,
     feature_key,
     load_features,
+    load_samples,
     store_features,
+    store_samples,
 )
-from eval.probes.features import (
-    Features,
-    extract_features,
-    parameters_digest,
-    preprocessing_digest,
-    recompute_batch_norm,
-)
+from eval.probes.features import Features, extract_features, recompute_batch_norm
 from eval.probes.other_probes import ATTENTIVE_SEEDS
 from eval.probes.probe_config import ProbeConfig
 from eval.probes.subset_report import PRETRAINED
@@ -33,7 +28,7 @@ from pretrain.models import Backbone
 
 logger = logging.getLogger(__name__)
 
-FEATURES_FOLDER, RANDOM_FOLDER = "features", "random"
+FEATURES_FOLDER = "features"
 
 
 def checkpoint_features(
@@ -41,40 +36,33 @@ def checkpoint_features(
 ) -> tuple[TaskSamples, dict[str, Features]]:
     """Features of the checkpoint's backbone and of fresh ones, keyed by name or seed.
 
-    They are kept in ``run/features``, by checkpoint while there is one, so that another question
-    reads no shard. The attentive probe's tokens are too many to keep: it takes a pass of its own.
+    They are kept in ``run/features``, so that another question reads no shard. The attentive
+    probe's tokens are too many to keep: its backbones are read anew.
 
     Raises:
         ValueError: See `eval.probes.features.extract_features`.
         CheckpointError: The checkpoint changed since it was opened.
     """
     _refuse_changed(checkpoint)
+    if not config.keep_features:
+        return _make(_wanted(checkpoint, task, config), task, config)
     _forget_gone(checkpoint.run)
-    tokens = config.also if "attentive" in config.also else ()
     wanted = _wanted(checkpoint, task, config)
-    known = {} if tokens else _known(wanted, config)
+    of_samples = wanted[PRETRAINED].key.of_samples
+    file = of_samples.file(checkpoint.run / FEATURES_FOLDER / "samples", task)
+    samples = load_samples(file, of_samples)
+    known = {} if samples is None else _known(wanted, config)
     missing = {name: one for name, one in wanted.items() if name not in known}
-    if not missing:
+    if samples is not None and not missing:
         logger.info("%s: features of %s are read from files", task.name, checkpoint.folder.name)
-        return known[PRETRAINED].samples, {name: _features(known[name]) for name in wanted}
-    fresh = [one.backbone for name, one in missing.items() if name != PRETRAINED]
-    recompute_batch_norm(fresh, task, config.batch_size)
-    samples, made = extract_features(
-        {name: one.backbone for name, one in missing.items()},
-        task,
-        config.batch_size,
-        config.representations,
-        (PRETRAINED, *ATTENTIVE_SEEDS) if tokens else (),
-    )
-    for name, one in missing.items():
-        digest = made[name].parameters_sha256
-        kept = StoredFeatures(
-            samples=samples, by_subset=made[name].by_subset, parameters_sha256=digest
-        )
-        store_features(one.file, one.key, kept)
-    return samples, {
-        name: made[name] if name in made else _features(known[name]) for name in wanted
-    }
+        return samples, known
+    samples, made = _make(missing, task, config)
+    for features in known.values():
+        assert all(len(rows) == len(samples.ids) for rows in features.by_subset.values())
+    store_samples(file, of_samples, samples)
+    for name, features in made.items():
+        store_features(missing[name].file, missing[name].key, features)
+    return samples, {name: made.get(name) or known[name] for name in wanted}
 
 
 def device_of(name: str) -> torch.device:
@@ -92,39 +80,54 @@ def device_of(name: str) -> torch.device:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    backbone: Backbone
+    make: Callable[[], Backbone]
     key: FeatureKey
     file: Path
 
 
 def _wanted(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> dict[str, _Wanted]:
-    device, root = device_of(config.device), checkpoint.run / FEATURES_FOLDER
-    drawn = f"of the task, {config.batch_size} samples a batch"
-    wanted: dict[str, _Wanted] = {}
-
-    def add(name: str, backbone: Backbone, batch_norms: str, folder: Path) -> None:
-        weights, inputs = parameters_digest(backbone), preprocessing_digest(backbone)
-        key = feature_key(weights, inputs, task, batch_norms, device)
-        file = feature_file(folder, task, key)
-        wanted[name] = _Wanted(backbone=backbone.to(device), key=key, file=file)
-
-    add(PRETRAINED, Backbone.load(checkpoint.backbone), "own", root / checkpoint.folder.name)
+    root, device = checkpoint.run / FEATURES_FOLDER, device_of(config.device).type
+    own = feature_key(checkpoint.backbone, task, None, device)
+    wanted = {
+        PRETRAINED: _Wanted(
+            make=partial(Backbone.load, checkpoint.backbone),
+            key=own,
+            file=own.file(root / checkpoint.folder.name, task),
+        )
+    }
     for seed in range(config.num_random_backbones):
-        fresh = Backbone.random_like(checkpoint.backbone, seed)
-        add(str(seed), fresh, drawn, root / RANDOM_FOLDER)
+        drawn = f"seed {seed}, batch norms of {config.batch_size} samples of the task at a time"
+        key = feature_key(checkpoint.backbone, task, drawn, device)
+        wanted[str(seed)] = _Wanted(
+            make=partial(Backbone.random_like, checkpoint.backbone, seed),
+            key=key,
+            file=key.file(root / f"random-{seed}", task),
+        )
     return wanted
 
 
-def _known(wanted: Mapping[str, _Wanted], config: ProbeConfig) -> dict[str, StoredFeatures]:
+def _known(wanted: Mapping[str, _Wanted], config: ProbeConfig) -> dict[str, Features]:
     found = {
         name: load_features(one.file, one.key, config.representations)
         for name, one in wanted.items()
+        if name not in _tokens_of(config)
     }
-    return {name: stored for name, stored in found.items() if stored is not None}
+    return {name: features for name, features in found.items() if features is not None}
 
 
-def _features(stored: StoredFeatures) -> Features:
-    return Features(by_subset=stored.by_subset, parameters_sha256=stored.parameters_sha256)
+def _make(
+    wanted: Mapping[str, _Wanted], task: Task, config: ProbeConfig
+) -> tuple[TaskSamples, dict[str, Features]]:
+    device = device_of(config.device)
+    backbones = {name: one.make().to(device) for name, one in wanted.items()}
+    fresh = [backbone for name, backbone in backbones.items() if name != PRETRAINED]
+    recompute_batch_norm(fresh, task, config.batch_size)
+    tokens_of = [name for name in _tokens_of(config) if name in backbones]
+    return extract_features(backbones, task, config.batch_size, config.representations, tokens_of)
+
+
+def _tokens_of(config: ProbeConfig) -> tuple[str, ...]:
+    return (PRETRAINED, *ATTENTIVE_SEEDS) if "attentive" in config.also else ()
 
 
 def _refuse_changed(checkpoint: Checkpoint) -> None:

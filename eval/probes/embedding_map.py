@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from eval.card import TaskCard
-from eval.records import Json
+from eval.records import Json, read_json
 from eval.representations import SUBSETS
 from eval.samples import TaskSamples
 from pretrain.checkpoint import Checkpoint
@@ -71,6 +71,15 @@ class EmbeddingMap:
 def map_path(checkpoint: Checkpoint, task: str) -> Path:
     """Where the map of this checkpoint and task lies."""
     return checkpoint.run / "maps" / checkpoint.folder.name / f"{task}.json"
+
+
+def has_map(checkpoint: Checkpoint, task: str, shards: str) -> bool:
+    """Whether the checkpoint's map of this task, with these shards, is there."""
+    try:
+        found = map_from_json(read_json(map_path(checkpoint, task)))
+    except ValueError:
+        return False
+    return (found.checkpoint["digest"], found.shards) == (checkpoint.digest, shards)
 
 
 def make_map(

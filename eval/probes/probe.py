@@ -13,7 +13,7 @@ from eval.card import Task, TaskCard
 from eval.probes.checkpoint_features import checkpoint_features, device_of
 from eval.probes.contamination import find_contamination
 from eval.probes.contents import honest_splits
-from eval.probes.embedding_map import make_map, map_path
+from eval.probes.embedding_map import has_map, make_map, map_path
 from eval.probes.equal_words import AsRead, missing_representations, splits_as_read
 from eval.probes.features import Features
 from eval.probes.findings import findings
@@ -53,13 +53,14 @@ def probe(checkpoint: Checkpoint, task: Task, config: ProbeConfig) -> ProbeRepor
     protocol = describe_protocol(config, task.card)
     known = _matching_report(path, checkpoint, task, protocol)
     answer = known if known is not None and _holds(known, protocol) else None
-    if answer is not None and map_path(checkpoint, task.name).is_file():
+    if answer is not None and has_map(checkpoint, task.name, task.shards.digest):
         return answer
     samples, features = checkpoint_features(checkpoint, task, config)
-    _write_map(checkpoint, task, samples, features[PRETRAINED])
     if answer is not None:
+        _write_map(checkpoint, task, samples, features[PRETRAINED])
         return answer
     report = _measure(checkpoint, task, config, (samples, features))
+    _write_map(checkpoint, task, samples, features[PRETRAINED])
     if known is not None:
         report = keep_others(report, known)
     elif path.is_file():

@@ -49,6 +49,9 @@ class ProbeConfig:
     out there."""
     fit_workers: int = 1
     """Processes that fit classifiers; scores do not depend on it."""
+    keep_features: bool = True
+    """Keep features in `RUN/features`, so that another question of this checkpoint, and the random
+    floor of the next one, need no pass over the shards."""
     also: tuple[Kind, ...] = ()
     """Other probes of the same features and splits: `knn` (nearest training samples), `attentive`
     (a learned query over the encoders' tokens), `few-shot` (the linear probe with few labels)."""
