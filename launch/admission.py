@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_sharding.folder_lock import held
-from launch.drift import covered, find_drift, refuse_drift
+from launch.drift import covered, find_drift, refuse_drift, refuse_other_statistics
 from launch.errors import USER_ERRORS
 from launch.guard_config import VISIBLE_SECONDS
 from launch.preemption import EXIT_CRASH_LOOP, EXIT_REFUSED
@@ -127,6 +127,9 @@ def _refuse_unshared(run: Path, ranks: Ranks) -> None:
 def _write_start(config: RunConfig, checkpoint: Checkpoint | None, world_size: int) -> None:
     drift = find_drift(checkpoint.config, config.pretrain) if checkpoint else {}
     refuse_drift(drift, config.allow_drift, str(config.run))
+    if checkpoint is not None:
+        stats = config.pretrain.data.stats_folder
+        refuse_other_statistics(checkpoint.backbone, stats, str(config.run))
     starts = read_starts(config.run)
     from_step = checkpoint.step if checkpoint else 0
     now = Start(

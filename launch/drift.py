@@ -3,14 +3,16 @@
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from data_sharding.stats import TOKENIZER_FILE, CorpusStats
 from launch.errors import DriftError
 from pretrain.config import PretrainConfig, config_to_json
 
 MAY_CHANGE = (
     "data.shards",  # what is there is compared by its digest: launch.run_data
-    "data.stats",
+    "data.stats",  # likewise: `refuse_other_statistics`
     "data.loader.num_workers",
     "data.loader.prefetch_batches",
     "data.loader.reader",
@@ -76,6 +78,28 @@ def refuse_drift(drift: Mapping[str, str], allowed: Sequence[str], where: str) -
         )
 
 
+def refuse_other_statistics(trained_with: Path, now: Path, where: str) -> None:
+    """Refuse to go on with other statistics or another vocabulary: inputs would mean other things.
+
+    Args:
+        trained_with: Backbone folder of the checkpoint.
+        now: Folder that the run names.
+        where: The run, for the message.
+
+    Raises:
+        ValueError: they differ; names both folders.
+        data_sharding.schema.ShardError: there are none.
+    """
+    same_words = _content(trained_with / TOKENIZER_FILE) == _content(now / TOKENIZER_FILE)
+    if not same_words or CorpusStats.load(trained_with) != CorpusStats.load(now):
+        what = "statistics" if same_words else "vocabulary"
+        raise ValueError(
+            f"{where}: cannot go on, since the {what} in {now} is not what was trained with "
+            f"({trained_with} has that): give pretrain.data.stats a folder that holds it, or name "
+            "another run folder"
+        )
+
+
 def check_options(config: PretrainConfig, allowed: Sequence[str]) -> None:
     """Whether every number is one, and every allowed name an option or a part of them.
 
@@ -97,6 +121,10 @@ def check_options(config: PretrainConfig, allowed: Sequence[str]) -> None:
 def covered(name: str, parts: Iterable[str]) -> bool:
     """Whether a name is one of ``parts`` or lies within one."""
     return any(name == part or name.startswith(f"{part}.") for part in parts)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

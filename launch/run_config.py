@@ -12,7 +12,7 @@ from data_sharding.durable import write_durably
 from data_sharding.stats import CorpusStats
 from data_sharding.stream.source import open_stream
 from launch.cluster import ClusterConfig
-from launch.drift import check_options, find_drift, refuse_drift
+from launch.drift import check_options, find_drift, refuse_drift, refuse_other_statistics
 from launch.guard_config import GuardConfig
 from pretrain.checkpoint import newest_complete
 from pretrain.config import PretrainConfig, config_from_json, config_to_json
@@ -170,6 +170,8 @@ def check_run_folder(config: RunConfig, resume: bool, fresh: bool = False) -> No
             )
         drift = find_drift(checkpoint.config, config.pretrain)
         refuse_drift(drift, config.allow_drift, str(config.run))
+        stats = config.pretrain.data.stats_folder
+        refuse_other_statistics(checkpoint.backbone, stats, str(config.run))
     elif stored.exists() and not fresh:
         raise ValueError(
             f"{config.run} holds a run already; --resume continues it, --run names another folder"

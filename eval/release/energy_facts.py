@@ -9,10 +9,9 @@ from typing import Any
 
 from pretrain.checkpoint import Checkpoint
 from pretrain.metrics import ENERGY_FILE
+from pretrain.metrics.energy import KINDS
 
 JOULES_PER_KWH = 3.6e6
-KINDS = {"gpu": "GPUs", "cpu": "CPU packages"}
-"""Kinds of counters, and their names."""
 
 
 @dataclass(frozen=True)

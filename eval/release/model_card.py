@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from eval.probes.probe_report import ProbeReport, metric_heading, repeats, tell
 from eval.records import flatten
 from eval.release.card_facts import CardFacts, one_line
-from eval.release.energy_facts import KINDS
+from pretrain.metrics.energy import KINDS
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 SECTIONS = (

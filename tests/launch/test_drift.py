@@ -1,10 +1,12 @@
 """What a resumed run may change, told by the options' names."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from launch.drift import check_options, find_drift, refuse_drift
+from data_sharding.stats import TOKENIZER_FILE, CorpusStats
+from launch.drift import check_options, find_drift, refuse_drift, refuse_other_statistics
 from launch.errors import DriftError
 from launch.run_config import load_run_config
 from pretrain.config import PretrainConfig, config_to_json
@@ -64,6 +66,21 @@ def test_an_option_that_is_newer_than_the_checkpoint_had_its_default(config):
     assert find_drift(before, config) == {}
     before["old_option"] = 1
     assert find_drift(before, config) == {"old_option": "1 -> (there is no such option)"}
+
+
+def test_other_statistics_or_another_vocabulary_are_refused(sample_shards, tmp_path):
+    before, now = tmp_path / "backbone", tmp_path / "stats"
+    shutil.copytree(sample_shards / "stats", before)
+    shutil.copytree(sample_shards / "stats", now)
+    refuse_other_statistics(before, now, "runs/a")
+    stats = CorpusStats.load(now)
+    replace(stats, mel_mean=stats.mel_mean + 0.5).save(now)
+    with pytest.raises(ValueError, match=r"runs/a: cannot go on, since the statistics in .*stats"):
+        refuse_other_statistics(before, now, "runs/a")
+    stats.save(now)
+    (now / TOKENIZER_FILE).write_text("{}")
+    with pytest.raises(ValueError, match=r"since the vocabulary in .*stats is not what was"):
+        refuse_other_statistics(before, now, "runs/a")
 
 
 def test_a_name_that_is_no_option_is_refused_with_a_suggestion(config):

@@ -6,8 +6,9 @@ import time
 
 import pynvml
 import pytest
+import torch
 
-from pretrain.metrics.energy import CounterError
+from pretrain.metrics.energy import CounterError, counters_of
 from pretrain.metrics.energy.nvml import GpuCounter
 from pretrain.metrics.energy.rapl import CpuPackages
 
@@ -211,3 +212,17 @@ def test_a_machine_without_the_driver_says_so(monkeypatch):
     monkeypatch.setattr(pynvml, "CDLL", load)
     with pytest.raises(CounterError, match="NVML Shared Library Not Found"):
         GpuCounter("GPU-hopper")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_real_gpus_counter_grows_while_it_works():
+    device = torch.device("cuda", 0)
+    gpu = counters_of(device)["gpu"]()
+    before, end = gpu.joules()["GPU"], time.monotonic() + 2.0
+    matrix = torch.ones(4096, 4096, device=device)
+    while time.monotonic() < end:
+        (matrix @ matrix).sum().item()
+    watts = (gpu.joules()["GPU"] - before) / 2.0
+    gpu.close()
+    assert 20.0 < watts < 2000.0

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+KINDS = {"gpu": "GPUs", "cpu": "CPU packages"}
+"""Kinds of counters, and what they count."""
+
 
 class CounterError(Exception):
     """A counter cannot be read; the message says which and why, without a full stop."""

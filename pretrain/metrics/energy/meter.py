@@ -11,15 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pretrain.metrics.energy.counter import Counter, CounterError
+from pretrain.metrics.energy.counter import KINDS, Counter, CounterError
 
 logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 10.0
 """A window ends at the first logged step so long after its beginning: counters move in jumps, and
 one that has not moved in this time does not count."""
-NAMES = {"gpu": "GPUs", "cpu": "CPU packages"}
-"""By kind of counter."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 Reading = Mapping[str, float] | str
@@ -167,7 +165,7 @@ class EnergyMeter:
             if self._run.rank == 0 and kind not in self._told:
                 logger.warning(
                     "the energy of %s is not measured, and power/%s_watts not logged: %s",
-                    NAMES[kind],
+                    KINDS[kind],
                     kind,
                     reason,
                 )

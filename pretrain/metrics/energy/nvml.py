@@ -7,6 +7,8 @@ import pynvml
 
 from pretrain.metrics.energy.counter import CounterError
 
+_NotSupportedError = pynvml.nvmlExceptionClass(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
 
 class GpuCounter:
     """The energy of one GPU as a whole; the counter moves every 0.02 to 0.1 s.
@@ -49,10 +51,11 @@ class GpuCounter:
 
     def _refuse_parts(self) -> None:
         """The counter is the whole GPU's, and a part of it may be all that this rank has."""
-        try:
-            now, _ = pynvml.nvmlDeviceGetMigMode(self._handle)
-        except pynvml.NVMLError:
-            return  # so answers a GPU that cannot be cut up
+        with _told_as_counter_error():
+            try:
+                now, _ = pynvml.nvmlDeviceGetMigMode(self._handle)
+            except _NotSupportedError:
+                return  # it cannot be cut up
         if now:
             raise CounterError("the GPU is shared out in parts (MIG), and has one counter for all")
 
