@@ -1,10 +1,11 @@
 """What would end fine-tuning late, refused before anything is trained."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from eval.card import TaskCard
+from eval.finetune.config import FineTuneConfig
 from eval.probes.linear_probe import SplitProblem
 from eval.probes.regression import Problem
 from eval.splits import refuse_leakage
@@ -40,6 +41,23 @@ def refuse_bad_splits(card: TaskCard, problems: Mapping[str, Sequence[Problem]])
         f"task {card.name}: nothing was trained, because of {'; '.join(found[:NUM_NAMED])}{more}. "
         f"What helps: {splits}, or --representations without those that are named"
     )
+
+
+def refuse_idle_dropout(config: FineTuneConfig, reads: Iterable[Sequence[str]]) -> None:
+    """Modality dropout changes nothing where every representation reads one modality alone.
+
+    Args:
+        config: How is fine-tuned.
+        reads: The modalities of each representation.
+
+    Raises:
+        ValueError: It is asked for, and none reads several.
+    """
+    if config.modality_dropout and all(len(modalities) < 2 for modalities in reads):
+        raise ValueError(
+            "finetune.modality_dropout is of no use here: none of the representations reads "
+            "several modalities"
+        )
 
 
 def refuse_unwritable(path: Path) -> None:

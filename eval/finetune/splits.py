@@ -1,7 +1,11 @@
 """One backbone fine-tuned on every split of a task, several at once where there are processes."""
 
+import fcntl
+import glob
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from eval.probes.regression import Problem
 from eval.samples import TaskSamples
 from pretrain.models import Backbone
 
-BACKBONE_FOLDER, INPUTS_FILE = "backbone", "inputs.safetensors"
+BACKBONE_FOLDER, INPUTS_FILE, LOCK_FILE = "backbone", "inputs.safetensors", "in-use"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class Workers:
     """The results do not depend on it."""
     beside: Path
     """A file: more than one process share backbone and inputs through a folder beside it, which is
-    removed at the end (a kill leaves it). The machine's own temporary folder may lie in memory,
+    removed at the end (what a kill left, by the next command there). The machine's own temporary folder may lie in memory,
     where the inputs, which fill up to half of what is free, would be twice."""
 
 
@@ -79,9 +83,7 @@ def fine_tune_splits(
     ]
     if workers is None or min(workers.num, len(jobs)) <= 1:
         return list(in_processes(lambda job: _tune(backbone, inputs, job), jobs, 1, label))
-    place = workers.beside
-    with tempfile.TemporaryDirectory(prefix=f"{place.name}.inputs-", dir=place.parent) as made:
-        folder = Path(made)
+    with _shared_folder(workers.beside) as folder:
         backbone.save(folder / BACKBONE_FOLDER)
         save_file(dict(inputs.tensors), folder / INPUTS_FILE)
         handed = [
@@ -95,6 +97,20 @@ def fine_tune_splits(
             for job in jobs
         ]
         return list(in_processes(_tune_handed, handed, workers.num, label))
+
+
+@contextmanager
+def _shared_folder(beside: Path) -> Iterator[Path]:
+    """A folder that lasts as long as the block; those that killed processes left are removed."""
+    prefix = f"{beside.name}.inputs-"
+    for left in beside.parent.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError), (left / LOCK_FILE).open() as lock:  # one that is in use stays
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=beside.parent) as made:
+        with (Path(made) / LOCK_FILE).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield Path(made)
 
 
 def _tune(backbone: Backbone, inputs: TaskInputs, job: _Job) -> TunedResult:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.card import Task
-from eval.finetune.checks import refuse_bad_splits, refuse_unwritable
+from eval.finetune.checks import refuse_bad_splits, refuse_idle_dropout, refuse_unwritable
 from eval.finetune.config import FineTuneConfig, describe
 from eval.finetune.inputs import TaskInputs, read_inputs
 from eval.finetune.kept import keep_tuned
@@ -15,7 +15,7 @@ from eval.finetune.question import Question, partial_file, plain
 from eval.finetune.report import REPORTS_FOLDER, FineTuneReport
 from eval.finetune.splits import Workers, fine_tune_splits
 from eval.finetune.summary import tuned_findings, tuned_scores
-from eval.finetune.tune import TunedResult, fine_tune
+from eval.finetune.tune import Tuned, TunedResult, fine_tune
 from eval.probes.contents import Copies, honest_splits, told_of_dropped
 from eval.probes.equal_words import (
     EQUAL_WORDS_LEFT_OUT,
@@ -60,12 +60,7 @@ class TaskConfig:
         refuse_unknown(self.representations, "representations")
         if self.workers < 1:
             raise ValueError(f"workers must be at least 1, got {self.workers}")
-        several = any(len(modalities_of(name)) > 1 for name in self.representations)
-        if self.finetune.modality_dropout and not several:
-            raise ValueError(
-                "finetune.modality_dropout is of no use here: none of the representations reads "
-                "several modalities"
-            )
+        refuse_idle_dropout(self.finetune, map(modalities_of, self.representations))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +90,7 @@ def fine_tune_task(
 
     Everything that can be refused is, before anything is trained. Representations that have
     finished are kept in a file beside the report until it is whole: see `partial_file`. The same
-    question again goes on after them; another one replaces them.
+    question again goes on after them; another one replaces them. The head follows the report.
 
     Args:
         start: The backbone.
@@ -106,10 +101,11 @@ def fine_tune_task(
             `eval.release.predict` reads.
 
     Raises:
-        ValueError: An option that the task's labels have no use for, inputs that do not fit in
-            memory, ``out`` that is something else than a fine-tuning report or cannot be written,
-            ``keep`` without ``fused`` or classes or into a folder that is not empty, or the task
-            cannot be split: see `eval.probes.contents.honest_splits` and `refuse_bad_splits`.
+        ValueError: An option that the task's labels or modalities have no use for, inputs that do
+            not fit in memory, ``out`` that is something else than a fine-tuning report or cannot
+            be written, ``keep`` without ``fused`` or classes or into a folder that is not empty, or
+            the task cannot be split: see `eval.probes.contents.honest_splits` and
+            `refuse_bad_splits`.
     """
     _refuse_keep(keep, task, config)
     config = replace(config, finetune=config.finetune.for_labels(task.card.is_regression))
@@ -123,19 +119,15 @@ def fine_tune_task(
     posed = _pose(Backbone.load(start.folder), task, config)
     if keep is not None and FEATURES in posed.missing:
         raise ValueError(f"task {task.name}: no head can be kept: {posed.missing[FEATURES]}")
-    kept = {} if keep is None else {FEATURES: _kept_first(keep, posed, config)}
-    if known is not None:
-        return known
-    report = begun or _empty_report(question, task, posed)
-    for name in posed.problems:
-        if name in report.representations:
-            logger.warning("%s was fine-tuned before: going on after it", name)
-            continue
-        results = _results(name, posed, config, out, kept.get(name))
-        report = _with_scores(report, name, posed, results)
-        write_json(partial_file(out), report.to_json())
-    write_json(out, report.to_json())
-    partial_file(out).unlink(missing_ok=True)
+    report, head = known, None
+    if report is None:
+        begun = begun or _empty_report(question, task, posed)
+        report, head = _fine_tune_all(begun, posed, config, out, keep is not None)
+        write_json(out, report.to_json())
+        partial_file(out).unlink(missing_ok=True)
+    if keep is not None:
+        head = head or _first_of_head(posed, config)
+        keep_tuned(keep, head, task, _split_of_head(posed, config))
     return report
 
 
@@ -171,6 +163,7 @@ def _pose(backbone: Backbone, task: Task, config: TaskConfig) -> _Posed:
         listed = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         raise ValueError(f"task {task.name}: nothing to learn from: {listed}")
     refuse_bad_splits(task.card, problems)
+    refuse_idle_dropout(config.finetune, map(inputs.read_by, problems))
     words = [f"{name}: {told}" for name in problems if (told := read[name].told)]
     return _Posed(
         backbone=backbone,
@@ -194,20 +187,35 @@ def _empty_report(question: Question, task: Task, posed: _Posed) -> FineTuneRepo
     )
 
 
-def _kept_first(keep: Path, posed: _Posed, config: TaskConfig) -> TunedResult:
-    """Fine-tune on the first split, and keep the model; what it gave is the report's as well."""
+def _fine_tune_all(
+    report: FineTuneReport, posed: _Posed, config: TaskConfig, out: Path, for_head: bool
+) -> tuple[FineTuneReport, Tuned | None]:
+    """The whole report; and the model of a head, where one is kept and was fine-tuned now."""
+    head: Tuned | None = None
+    for name in posed.problems:
+        if name in report.representations:
+            logger.warning("%s was fine-tuned before: going on after it", name)
+            continue
+        first = _first_of_head(posed, config) if for_head and name == FEATURES else None
+        head = head or first
+        results = _results(name, posed, config, out, first)
+        report = _with_scores(report, name, posed, results)
+        write_json(partial_file(out), report.to_json())
+    return report, head
+
+
+def _first_of_head(posed: _Posed, config: TaskConfig) -> Tuned:
+    """The model of the first split, which a head is made of."""
     first = posed.problems[FEATURES][0]
-    tuned = fine_tune(posed.backbone, posed.inputs, first, FEATURES, config.finetune)
-    keep_tuned(keep, tuned, posed.task, _split_of_head(posed, config))
-    return tuned.result
+    return fine_tune(posed.backbone, posed.inputs, first, FEATURES, config.finetune)
 
 
 def _results(
-    name: str, posed: _Posed, config: TaskConfig, out: Path, first: TunedResult | None
+    name: str, posed: _Posed, config: TaskConfig, out: Path, first: Tuned | None
 ) -> list[TunedResult]:
-    """Of every split; the first is not fine-tuned again where its result is known."""
+    """Of every split; the first is not fine-tuned again where its model is there."""
     problems = dict(enumerate(posed.problems[name]))
-    known = [] if first is None else [first]
+    known = [] if first is None else [first.result]
     rest = {seed: problem for seed, problem in problems.items() if seed >= len(known)}
     workers = Workers(num=config.workers, beside=out)
     made = fine_tune_splits(posed.backbone, posed.inputs, rest, name, config.finetune, workers)

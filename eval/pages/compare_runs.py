@@ -5,6 +5,7 @@ for the number of runs by Holm's method; over representations, methods and tasks
 corrected.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,10 @@ Verdict = Literal["better", "worse", "within", "uncorrected", "open", "unlike"]
 NOT_RECORDED = "(not recorded)"
 OWN = ("run",)
 """Of a run's configuration: what differs between any two runs."""
+Key = tuple[str, str, str]
+"""Task, method and metric: of one name, a task with another metric is another task."""
+Having = Mapping[Key, Mapping[str, Answer]]
+"""Every answer, by run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,29 +48,25 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskTable:
-    """One task, by one method.
+    """One task, by one method, on one metric.
 
     Attributes:
         name: Of the task.
         method: What scored: see `eval.pages.scored`.
+        metric: What decides.
         answers: By run; the first is what the others are compared with.
-        left_out: Runs without an answer, or whose task of that name is another one: what to do,
-            or why.
-        names: Representations that two or more runs have.
+        left_out: Runs that have no task of that name by that method: what to do.
+        names: Representations that two or more runs have; there is one or more.
         differences: By representation, then by run; the first of a representation has none.
     """
 
     name: str
     method: str
+    metric: str
     answers: Mapping[str, Answer]
     left_out: Mapping[str, str]
     names: tuple[str, ...]
     differences: Mapping[str, Mapping[str, Difference]]
-
-    @property
-    def metric(self) -> str:
-        """What decides: the same for all that are not left out."""
-        return next(iter(self.answers.values())).metric
 
     def runs_with(self, name: str) -> list[str]:
         """Runs that scored a representation; the first is compared with."""
@@ -79,8 +80,9 @@ class RunsComparison:
     Attributes:
         runs: Name of each, and its folder as it was given.
         which: Which checkpoint of each counts.
-        tables: By task, then by method: the linear probe first, fine-tuning last.
-        alone: By run: tasks and methods that no other one has.
+        tables: By task, then by method: the linear probe first, fine-tuning last. A task of one
+            name that is scored by two metrics has a table for each.
+        alone: By run: tasks and methods that are compared with no other run's, and why.
         changed: Options and data that differ: by name, the value of each run in order.
         num_recorded_by_some: Options that are in the records of some of the runs alone, which were
             written by another version, and do not differ among those.
@@ -119,7 +121,7 @@ def compare_runs(
     return RunsComparison(
         runs={name: str(run) for name, run in names.items()},
         which=which,
-        tables=tuple(_table(name, method, found) for name, method in shared),
+        tables=tuple(_table(key, answers, found) for key, answers in shared.items()),
         alone=alone,
         changed={
             name: tuple(NOT_RECORDED if value is None else value for value in found)
@@ -145,54 +147,73 @@ def _names(runs: Sequence[Path]) -> dict[str, Path]:
 
 def _shared(
     found: Mapping[str, RunAnswers], task: str | None
-) -> tuple[list[tuple[str, str]], dict[str, tuple[str, ...]]]:
-    """Tasks and methods that two or more have; then, by run, those that it alone has.
+) -> tuple[Having, dict[str, tuple[str, ...]]]:
+    """What is compared, in the order of the tables; then, by run, what is not.
 
     Raises:
-        ValueError: No two have one.
+        ValueError: Nothing is compared.
     """
-    having: dict[tuple[str, str], list[str]] = {}
+    having: dict[Key, dict[str, Answer]] = {}
     for run, answers in found.items():
         for name, methods in answers.found.items():
-            for method in methods:
-                having.setdefault((name, method), []).append(run)
-    chosen = {key: runs for key, runs in having.items() if task is None or key[0] == task}
-    shared = [key for key, runs in chosen.items() if len(runs) > 1]
+            for method, answer in methods.items():
+                having.setdefault((name, method, answer.metric), {})[run] = answer
+    chosen = [key for key in having if task in (None, key[0])]
+    shared: dict[Key, dict[str, Answer]] = {}
+    alone: dict[str, tuple[str, ...]] = {}
+    for key in sorted(chosen, key=lambda key: (key[0], rank(key[1]))):
+        names = {*_common(having[key])}
+        for run, answer in having[key].items():
+            if names & {*answer.scored}:
+                shared.setdefault(key, {})[run] = answer
+            else:
+                alone[run] = (*alone.get(run, ()), _told(key, run, having))
     if shared:
-        alone: dict[str, tuple[str, ...]] = {}
-        for (name, method), runs in chosen.items():
-            if len(runs) == 1:
-                alone[runs[0]] = (*alone.get(runs[0], ()), f"{name} ({method})")
-        return sorted(shared, key=lambda key: (key[0], rank(key[1]))), alone
-    each = "; ".join(f"{run}: {', '.join(answers.found)}" for run, answers in found.items())
+        return shared, alone
+    each = "; ".join(
+        f"{run}: {', '.join(_told(key, run, having) for key in having if run in having[key])}"
+        for run in found
+    )
     what = "no task" if task is None else f"no task named {task!r}"
     raise ValueError(
-        f"{what} that two of the runs were probed on, or fine-tuned on ({each}); probe one on a "
-        "task of another: triptych probe RUN TASK"
+        f"{what} that two of the runs were probed on, or fine-tuned on, alike ({each}); probe "
+        "one on a task of another: triptych probe RUN TASK"
     )
 
 
-def _table(name: str, method: str, found: Mapping[str, RunAnswers]) -> TaskTable:
-    having = {run: answer for run, each in found.items() if (answer := each.of(name, method))}
-    first = next(iter(having))
-    metric = having[first].metric
-    answers = {run: answer for run, answer in having.items() if answer.metric == metric}
-    counts: dict[str, int] = {}
-    for answer in answers.values():
-        for one in answer.scored:
-            counts[one] = counts.get(one, 0) + 1
-    names = tuple(one for one, count in counts.items() if count > 1)
+def _common(answers: Mapping[str, Answer]) -> tuple[str, ...]:
+    """Representations that two or more have."""
+    counts = Counter(name for answer in answers.values() for name in answer.scored)
+    return tuple(name for name, count in counts.items() if count > 1)
+
+
+def _told(key: Key, run: str, having: Having) -> str:
+    """What a run was scored on and how; and what else hinders that others are compared with it."""
+    name, method, metric = key
+    scored = having[key][run].scored
+    others = [one for of, by, one in having if (of, by) == (name, method) and one != metric]
+    if len(having[key]) > 1 and not {*_common(having[key])} & {*scored}:
+        why = f"; {', '.join(scored)} alone, which no other run has"
+    elif others:
+        theirs = " and ".join(map(metric_heading, others))
+        why = f"; scored by {metric_heading(metric)}: another task than that scored by {theirs}"
+    else:
+        why = ""
+    return f"{name} ({method}{why})"
+
+
+def _table(key: Key, answers: Mapping[str, Answer], found: Mapping[str, RunAnswers]) -> TaskTable:
+    name, method, metric = key
+    names = _common(answers)
     return TaskTable(
         name=name,
         method=method,
+        metric=metric,
         answers=answers,
         left_out={
-            run: f"another task of that name: scored by {metric_heading(having[run].metric)}, that "
-            f"of {first} by {metric_heading(metric)}"
-            if run in having
-            else f"{lacking(method)}: {command(method, each.place, 'TASK')}"
+            run: f"{lacking(method)}: {command(method, each.place, 'TASK')}"
             for run, each in found.items()
-            if run not in answers
+            if each.of(name, method) is None
         },
         names=names,
         differences={one: _differences(answers, one) for one in names},

@@ -85,7 +85,7 @@ def _differences(one: Answer, other: Answer, name: str) -> Iterator[str]:
         digests = " and ".join(answer.shards[:8] for answer in (one, other))
         again = command(one.method, "RUN", "FOLDER")
         yield f"other shards ({digests}): measure both on one task folder ({again})"
-    asked = _unequal(one.protocol, other.protocol)
+    asked = _unequal(one.depends_on(name), other.depends_on(name))
     if asked:
         yield f"other protocols ({', '.join(asked)})"
     parts = one.scored[name], other.scored[name]

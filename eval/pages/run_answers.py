@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from eval.finetune.report import FineTuneReport
 from eval.pages.run_record import ScoredRun
 from eval.pages.scored import TUNED, Answer, probe_answers, tuned_answer
-from eval.probes.probe_report import ProbeReport
 
 Which = Literal["best", "newest"]
 
@@ -54,16 +54,23 @@ def read_answers(record: ScoredRun, run: Path, which: Which) -> RunAnswers:
             found[report.task["name"]] = probe_answers(report)
     for report in record.fine_tunes:
         if best is None or report.checkpoint["digest"] == best.digest:
-            known = _contamination(record, report.task["name"], report.shards["digest"])
-            found.setdefault(report.task["name"], {})[TUNED] = tuned_answer(report, known)
+            answer = tuned_answer(report, _contamination(record, report))
+            found.setdefault(report.task["name"], {})[TUNED] = answer
     place = run if best is None else run / "checkpoints" / best.name
     return RunAnswers(place=str(place), found=found)
 
 
-def _contamination(record: ScoredRun, task: str, shards: str) -> Mapping[str, Any]:
-    """By the newest probe of the run on these shards: all its checkpoints saw the same sets."""
+def _contamination(record: ScoredRun, tuned: FineTuneReport) -> Mapping[str, Any]:
+    """By a probe of the run on these shards: all its checkpoints saw the same sets.
 
-    def of_these(report: ProbeReport) -> bool:
-        return report.task["name"] == task and report.shards["digest"] == shards
-
-    return next((one.contamination for one in reversed(record.probes) if of_these(one)), {})
+    The newest that looked counts, of the tuned checkpoint itself where one did; where none did,
+    the newest, which says why.
+    """
+    probes = [
+        one
+        for one in reversed(record.probes)
+        if one.task["name"] == tuned.task["name"] and one.shards["digest"] == tuned.shards["digest"]
+    ]
+    looked = [one for one in probes if one.contamination.get("checked")]
+    own = [one for one in looked if one.checkpoint["digest"] == tuned.checkpoint["digest"]]
+    return next((one.contamination for one in (*own, *looked, *probes)), {})

@@ -135,7 +135,7 @@ def format_comparison(comparison: RunsComparison, width: int = 110) -> str:
     console = plain_console(stream, width)
     console.print(f"{WHICH[comparison.which]}; compared with {next(iter(comparison.runs))}")
     for table in comparison.tables:
-        made = _rich(table) if table.names else heading(table)
+        made = _rich(table)
         console.width = WIDEST
         console.width = max(width, console.measure(made).maximum)
         console.print(made)
@@ -156,8 +156,7 @@ def format_markdown(comparison: RunsComparison) -> str:
     for table in comparison.tables:
         told = [f"- {_cell(what)}: {_cell(of)}" for what, of in conclusions(table).items()]
         told += [f"- {_cell(remark)}" for remark in remarks(table)]
-        blocks.append(f"### {_cell(heading(table))}")
-        blocks += [_markdown_table(table)] if table.names else []
+        blocks += [f"### {_cell(heading(table))}", _markdown_table(table)]
         blocks += [_cell(checkpoints(table)), "\n".join(told)]
     if alone := untold(comparison.alone):
         blocks.append(_cell(alone))

@@ -12,7 +12,14 @@ from eval.comparison import Comparison, Summary
 from eval.finetune.report import FineTuneReport, TunedScores
 from eval.pages.others_table import LINEAR
 from eval.probes.late_fusion import EVEN_VOTE
-from eval.probes.probe_report import OTHERS, OtherProbe, ProbeReport, SubsetReport, repeats
+from eval.probes.probe_report import (
+    OTHERS,
+    OtherProbe,
+    ProbeReport,
+    SubsetReport,
+    random_splits,
+    repeats,
+)
 from eval.records import flatten
 from eval.representations import modalities_of
 
@@ -31,6 +38,12 @@ NOT_THE_SCORE = (
     OTHERS,
 )
 """Of a protocol: what other rows, the floors and other probes depend on, and the scores not."""
+LEARNER = ("linear", "classifier", "ridge", "regressor")
+"""Of a protocol: what is fitted, and of what grid, by the linear probe and by few-shot probes."""
+LEARNS_OTHERWISE = ("knn", "attentive")
+"""Probes that no part of `LEARNER` is of any concern to."""
+OF_SEVERAL = ("finetune.modality_dropout",)
+"""Of a flat protocol: what changes nothing where one modality alone is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +97,11 @@ class Answer:
         """What decides, by the card."""
         return self.card["metric"]
 
+    def depends_on(self, name: str) -> Mapping[str, Any]:
+        """What of the protocol the score of a representation depends on."""
+        idle = OF_SEVERAL if len(self.scored[name].reads) == 1 else ()
+        return {key: value for key, value in self.protocol.items() if key not in idle}
+
     def seen(self, name: str) -> str:
         """What pretraining has seen of what a representation is tested on; empty: nothing known.
 
@@ -125,7 +143,7 @@ def probe_answers(report: ProbeReport) -> dict[str, Answer]:
         answers[name] = replace(
             linear,
             method=name,
-            protocol={**linear.protocol, **dict(flatten({kind: asked.get(kind)}))},
+            protocol=_shared_with(kind, linear) | dict(flatten({kind: asked.get(kind)})),
             scored={
                 subset: _other(linear, subset, part.others[name])
                 for subset, part in report.subsets.items()
@@ -147,7 +165,7 @@ def tuned_answer(report: FineTuneReport, contamination: Mapping[str, Any]) -> An
     asked = {key: value for key, value in report.protocol.items() if key not in NOT_THE_SCORE}
     scored = {name: _tuned(report, part) for name, part in report.representations.items()}
     count = max((len(part.score.per_split) for part in scored.values()), default=0)
-    over = f"{count} group-wise splits, the interval corrected for their overlap"
+    over = random_splits(report.task, count)
     if report.task.get("fixed_parts"):
         over = f"{count} draws of the authors' training groups, tested on their test part"
     return Answer(
@@ -197,6 +215,13 @@ def _linear(report: ProbeReport, name: str, part: SubsetReport) -> Scored:
         reads=voters if name == EVEN_VOTE else modalities_of(name),
         unjudged=_unjudged(part.versus_random),
     )
+
+
+def _shared_with(kind: str, linear: Answer) -> dict[str, Any]:
+    """What of the linear probe's protocol another probe's scores depend on as well."""
+    other = LEARNER if kind in LEARNS_OTHERWISE else ()
+    asked = linear.protocol.items()
+    return {key: value for key, value in asked if key.partition(".")[0] not in other}
 
 
 def _other(linear: Answer, subset: str, other: OtherProbe) -> Scored:

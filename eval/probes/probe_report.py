@@ -233,12 +233,18 @@ def repeats(report: ProbeReport) -> str:
     """What a score is the mean over, in words."""
     splits = report.protocol["splits"]
     if "train_share" not in splits:
-        return f"{splits['num_splits']} group-wise splits, the interval corrected for their overlap"
+        return random_splits(report.task, splits["num_splits"])
     share = 100 * splits["train_share"]
     return (
         f"{splits['num_splits']} draws of {share:.0f} % of the authors' training groups, tested on "
         "their test part, whose groups are bootstrapped for the interval"
     )
+
+
+def random_splits(card: Mapping[str, Any], count: int) -> str:
+    """That many splits of a task whose parts no author fixed, in words."""
+    kind = "group-wise" if card.get("group_key") else "random"
+    return f"{count} {kind} splits, the interval corrected for their overlap"
 
 
 def tell(summary: Summary, metric: str, signed: bool = False) -> str:

@@ -1,5 +1,6 @@
 """A backbone and a head learn together, the same each time, and nothing is chosen on test."""
 
+import fcntl
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from eval.finetune import Workers, fine_tune, fine_tune_splits
 from eval.finetune.inputs import recipe
 from eval.finetune.model import TunedModel
 from eval.finetune.optimizer import build_optimizer, set_rates
+from eval.finetune.splits import LOCK_FILE
 from eval.finetune.summary import tuned_findings
 from eval.importers.sample_topics import sample_topics_card
 
@@ -114,6 +116,21 @@ def test_dropout_leaves_the_callers_random_numbers_alone(backbone, inputs, probl
     torch.manual_seed(5)
     fine_tune(backbone, inputs, problem, "text", replace(QUICK, epochs=1))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_a_killed_command_left_is_removed_and_what_is_in_use_stays(
+    backbone, inputs, problem, tmp_path
+):
+    left, held = (tmp_path / f"report.json.inputs-{name}" for name in ("left", "held"))
+    for folder in (left, held):
+        folder.mkdir()
+        (folder / LOCK_FILE).touch()
+    with (held / LOCK_FILE).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        workers = Workers(num=2, beside=tmp_path / "report.json")
+        problems = {0: problem, 1: problem}
+        fine_tune_splits(backbone, inputs, problems, "text", replace(QUICK, epochs=1), workers)
+    assert list(tmp_path.iterdir()) == [held]
 
 
 def test_splits_have_their_place_as_seed_and_do_not_depend_on_the_workers(

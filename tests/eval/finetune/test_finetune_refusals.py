@@ -13,6 +13,7 @@ from eval.finetune.checks import refuse_bad_splits
 from eval.importers import TableConfig, import_table
 from eval.importers.sample_topics import sample_topics_card
 from eval.splits import SplitConfig
+from tiny_tasks import write_few_topics
 
 CARD = replace(sample_topics_card(), classes=("a", "b", "[rare]"))
 TEXT = TaskConfig(
@@ -123,3 +124,18 @@ def test_a_place_that_takes_no_report_is_refused_before_anything_is_trained(
             start, few_topics, fused, tmp_path / "r.json", keep=tmp_path / "file" / "head"
         )
     assert not trained
+
+
+@pytest.mark.parametrize("names", [("fused",), ("text", "fused")])
+def test_modality_dropout_is_refused_where_the_task_has_one_modality(
+    checkpoint, tmp_path, trained, names
+):
+    start, out = start_of(checkpoint), tmp_path / "report.json"
+    dropping = FineTuneConfig(epochs=1, device="cpu", modality_dropout=0.3)
+    config = replace(TEXT, representations=names, finetune=dropping)
+    texts = write_few_topics(tmp_path / "texts", ("text",))
+    with pytest.raises(ValueError, match="modality_dropout is of no use here"):
+        fine_tune_task(start, texts, config, out)
+    assert not trained
+    with pytest.raises(AssertionError, match="trained before"):  # of two modalities it is of use
+        fine_tune_task(start, write_few_topics(tmp_path / "two", ("text", "image")), config, out)

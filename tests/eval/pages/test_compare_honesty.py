@@ -75,27 +75,76 @@ def test_what_was_seen_of_one_modality_withholds_nothing_of_another(tmp_path):
 
 
 NUMBERS = {"metric": "mae", "classes": [], "label_range": [-3.0, 3.0]}
+OTHER_TASK = {
+    "mae": "scored by mae (less is better): another task than that scored by macro-f1 in %",
+    "macro_f1": "scored by macro-f1 in %: another task than that scored by mae (less is better)",
+}
 
 
-@pytest.mark.parametrize("numbers_first", [False, True])
-def test_a_task_of_one_name_with_classes_here_and_numbers_there_is_two_tasks(
-    tmp_path, numbers_first
-):
-    classes, numbers = mood(), report([subset("text", list(BASE), metric="mae")], task=NUMBERS)
-    order = [numbers, classes, classes] if numbers_first else [classes, numbers, classes]
+def numbers(by=0.0):
+    """Mean absolute errors of a task that has the name of the other one."""
+    return report([subset("text", shifted(by), metric="mae")], task=NUMBERS)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_task_of_that_name_with_numbers_hinders_no_comparison_of_others(tmp_path, place):
+    order = [mood(), mood(0.2)]
+    order.insert(place, numbers())
     comparison = compared(tmp_path, *order)
     (table,) = comparison.tables
-    told = "another task of that name: scored by"
-    if numbers_first:
-        expected = f"{told} macro-f1 in %, that of run0 by mae (less is better)"
-        assert table.left_out == {"run1": expected, "run2": expected}
-        assert table.names == ()
-    else:
-        expected = f"{told} mae (less is better), that of run0 by macro-f1 in %"
-        assert table.left_out == {"run1": expected}
-        assert list(table.differences["text"]) == ["run2"]
+    first, second = [f"run{number}" for number in range(3) if number != place]
+    assert list(table.answers) == [first, second]
+    assert table.differences["text"][second].verdict == "better"
+    assert table.left_out == {}
+    assert comparison.alone == {f"run{place}": (f"mood (linear; {OTHER_TASK['mae']})",)}
     for form in TOLD:
-        assert expected in " ".join(form(comparison).replace("\\", "").split())
+        assert OTHER_TASK["mae"] in " ".join(form(comparison).replace("\\", "").split())
+
+
+def test_two_tasks_of_one_name_have_a_table_for_each_metric(tmp_path):
+    comparison = compared(tmp_path, mood(), numbers(), numbers(-0.2), mood(0.2))
+    assert comparison.alone == {}
+    found = {table.metric: table for table in comparison.tables}
+    assert list(found) == ["macro_f1", "mae"]
+    verdicts = [found[metric].differences["text"] for metric in found]
+    assert [{run: one.verdict for run, one in each.items()} for each in verdicts] == [
+        {"run3": "better"},
+        {"run2": "better"},
+    ]
+    for form in TOLD:
+        text = " ".join(form(comparison).split())
+        assert "mood: macro-f1 in %, mean" in text.replace("\\", "")
+        assert "mood: mae (less is better), mean" in text
+
+
+def test_where_only_tasks_of_another_metric_are_shared_it_is_said_why_nothing_is(tmp_path):
+    with pytest.raises(ValueError, match="no task that two of the runs") as refusal:
+        compared(tmp_path, mood(), numbers())
+    for run, metric in (("run0", "macro_f1"), ("run1", "mae")):
+        assert f"{run}: mood (linear; {OTHER_TASK[metric]})" in str(refusal.value)
+
+
+def test_a_run_that_shares_no_representation_is_told_and_has_no_table_of_nothing(tmp_path):
+    pictures = report([subset("image", list(BASE))])
+    comparison = compared(tmp_path, mood(), pictures, mood(0.2))
+    (table,) = comparison.tables
+    assert (list(table.answers), table.names) == (["run0", "run2"], ("text",))
+    told = "mood (linear; image alone, which no other run has)"
+    assert comparison.alone == {"run1": (told,)}
+    for form in TOLD:
+        assert told in " ".join(form(comparison).split())
+    with pytest.raises(ValueError, match=r"run0: mood .linear; text alone.*run1: mood .linear; im"):
+        compared(tmp_path / "two", mood(), pictures)
+
+
+@pytest.mark.parametrize(
+    ("group", "told"), [("speaker", "10 group-wise splits,"), (None, "10 random splits,")]
+)
+def test_splits_are_group_wise_where_the_task_has_groups(tmp_path, group, told):
+    card = {"group_key": group}
+    comparison = compared(tmp_path, mood(task=card), mood(0.1, task=card))
+    for form in TOLD:
+        assert told in " ".join(form(comparison).split())
 
 
 def test_what_each_probe_has_found_is_told_in_every_form(tmp_path):
@@ -119,7 +168,7 @@ def test_the_number_of_splits_is_told_by_run_where_it_differs(tmp_path):
     comparison = compared(tmp_path, mood(), fewer)
     for told in TOLD:
         text = " ".join(told(comparison).split())
-        assert "10 group-wise splits, the interval corrected for their overlap (run0); 5" in text
+        assert "10 random splits, the interval corrected for their overlap (run0); 5" in text
     equal = format_comparison(compared(tmp_path / "two", mood(), mood(0.1)))
     assert "overlap (run0)" not in " ".join(equal.split())
 

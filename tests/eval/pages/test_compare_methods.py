@@ -1,4 +1,4 @@
-"""Runs compared by fine-tuned models and by other probes, by the rule that linear probes have."""
+"""Runs compared by fine-tuned models, by the rule that linear probes have."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ from eval.finetune.tune import Epoch
 from eval.pages.compare_runs import compare_runs
 from eval.pages.runs_page import render_comparison
 from eval.pages.runs_table import format_comparison, format_markdown
-from eval.probes.probe_report import OtherProbe
-from eval.records import write_json
+from eval.records import read_json, write_json
+from eval.representations import modalities_of
 from launch.compare_command import compare_command
 from tiny_probes import BASE, SHARE, SIZES, report, shifted, subset, whole_checkpoint, write_run
 
@@ -22,17 +22,18 @@ SEEN = {
     "num_seen": 7,
     "seen_by_modality": {"text": 7, "image": 0, "audio": 0},
 }
+UNREAD = {"checked": False, "reason": "the pretraining shards cannot be read any more"}
 CLEAN = SEEN | {"num_seen": 0, "seen_by_modality": {"text": 0, "image": 0, "audio": 0}}
 
 
-def tuned(values, names=("text",), step=100, epochs=6, **changed):
+def tuned(values, names=("text",), step=100, options=None, **changed):
     """A fine-tuning report whose models of each representation have these scores."""
     mood = report([subset("text", list(values))], step=step, **changed)
     metric, count = mood.task["metric"], len(values)
     epoch = Epoch(loss=0.5, validation=0.6)
     parts = {
         name: TunedScores(
-            modalities=(name,),
+            modalities=modalities_of(name),
             split_sizes=(SIZES,) * count,
             metrics={metric: summarise(values, SHARE)},
             constant={metric: summarise([0.1] * count, SHARE)},
@@ -50,7 +51,7 @@ def tuned(values, names=("text",), step=100, epochs=6, **changed):
         checkpoint=mood.checkpoint,
         shards=mood.shards,
         protocol={
-            "finetune": {"optimizer": "adamw", "epochs": epochs},
+            "finetune": {"optimizer": "adamw", "epochs": 6} | (options or {}),
             "splits": {"num_splits": count, "seed": 0},
             "representations": list(names),
             "copies": "refuse",
@@ -106,7 +107,7 @@ def test_every_form_shows_the_fine_tuned_scores_with_their_floor_and_findings(tm
     for form in TOLD:
         text = " ".join(form(comparison).replace("\\", "").split())
         for words in (
-            "mood, fine-tuned: macro-f1 in %, mean over 10 group-wise splits",
+            "mood, fine-tuned: macro-f1 in %, mean over 10 random splits",
             "+5.0",
             "10.0",
             "run1 against run0: better: the difference exceeds its interval: text",
@@ -116,10 +117,17 @@ def test_every_form_shows_the_fine_tuned_scores_with_their_floor_and_findings(tm
         assert "pretraining has seen test samples is not known" not in text
 
 
+def test_splits_of_fine_tuned_models_are_group_wise_where_the_task_has_groups(tmp_path):
+    card = {"task": {"group_key": "speaker"}}
+    comparison = compared(tmp_path, tuned(BASE, **card), tuned(BASE, **card))
+    (over,) = {one.over for one in table_of(comparison, "fine-tuned").answers.values()}
+    assert over == "10 group-wise splits, the interval corrected for their overlap"
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"epochs": 9}, "other protocols (finetune.epochs)"),
+        ({"options": {"epochs": 9}}, "other protocols (finetune.epochs)"),
         ({"shards": "cd" * 32}, "(triptych finetune RUN FOLDER)"),
         ({"task": {"classes": ["sad", "glad"]}}, "other cards (classes)"),
         ({"values": shifted(0.3)[:9]}, "other protocols (splits.num_splits)"),
@@ -162,16 +170,67 @@ def test_what_pretraining_has_seen_withholds_the_verdict_on_tuned_models_too(tmp
 
 def test_where_nobody_looked_at_the_pretraining_shards_it_is_said(tmp_path):
     elsewhere = probed(shards="ef" * 32)  # says nothing of the shards that were tuned on
-    unread = {"checked": False, "reason": "the pretraining shards cannot be read any more"}
     for name, probes, why in (
         ("a", elsewhere, "a probe of the run on these shards looks"),
-        ("b", probed(contamination=unread), "cannot be read any more"),
+        ("b", probed(contamination=UNREAD), "cannot be read any more"),
     ):
         comparison = compared(tmp_path / name, tuned(BASE), tuned(shifted(0.3)), probes=probes)
         for form in TOLD:
             text = " ".join(form(comparison).split())
             assert "run1: whether pretraining has seen test samples is not known" in text
             assert why in text
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict"),
+    [
+        ((SEEN, UNREAD), "open"),
+        ((UNREAD, SEEN), "open"),
+        ((CLEAN, UNREAD), "better"),
+        ((SEEN, CLEAN, UNREAD), "better"),
+        ((CLEAN, SEEN), "open"),
+    ],
+)
+def test_the_newest_probe_that_looked_tells_what_pretraining_has_seen(tmp_path, told, verdict):
+    """By probes of these checkpoints, in the order of their steps; the models are of another."""
+    first = write_tuned(write_run(tmp_path / "a", probed()), tuned(BASE))
+    probes = [probed(contamination=one, step=200 + place) for place, one in enumerate(told)]
+    second = write_tuned(write_run(tmp_path / "b", *probes), tuned(shifted(0.3), step=300))
+    table = table_of(compare_runs([first, second], which="newest"), "fine-tuned")
+    found = table.differences["text"]["b"]
+    assert found.verdict == verdict
+    assert ("has seen the text of 7 of 30 test samples" in found.reason) == (verdict == "open")
+    assert not any("is not known" in sentence for sentence in table.answers["b"].findings)
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(SEEN, "open"), (UNREAD, "better")])
+def test_a_look_for_the_tuned_checkpoint_itself_counts_before_a_newer_one(tmp_path, own, verdict):
+    runs = [write_tuned(write_run(tmp_path / "a", probed()), tuned(BASE))]
+    run, tells = tmp_path / "b", {100: own, 200: CLEAN}
+    for step, value in ((100, 0.9), (200, 0.4)):  # the first is the best
+        digest = {"digest": whole_checkpoint(run, step)}
+        probe = probed([value] * 10, contamination=tells[step], step=step)
+        write_run(run, dataclasses.replace(probe, checkpoint=probe.checkpoint | digest))
+        one = tuned(shifted(0.3), step=step)
+        write_tuned(run, dataclasses.replace(one, checkpoint=one.checkpoint | digest))
+    runs.append(run)
+    digest = whole_checkpoint(runs[0], 100)
+    for path in (runs[0] / "probes", runs[0] / REPORTS_FOLDER):
+        record = read_json(path / "step-00000100" / "mood.json")
+        record["checkpoint"]["digest"] = digest
+        write_json(path / "step-00000100" / "mood.json", record)
+    table = table_of(compare_runs(runs), "fine-tuned")
+    assert table.answers["b"].checkpoint["name"] == "step-00000100"
+    assert table.differences["text"]["b"].verdict == verdict
+
+
+def test_modality_dropout_hinders_the_comparison_of_fusions_alone(tmp_path):
+    names = ("text", "fused_text", "fused_text_image")
+    dropped = tuned(shifted(0.3), names, options={"modality_dropout": 0.3})
+    table = table_of(compared(tmp_path, tuned(BASE, names), dropped), "fine-tuned")
+    found = {name: table.differences[name]["run1"] for name in names}
+    assert [found[name].verdict for name in names] == ["better", "better", "unlike"]
+    assert found["fused_text_image"].reason == "other protocols (finetune.modality_dropout)"
 
 
 def test_a_run_that_was_not_tuned_is_named_with_what_to_do(tmp_path):
@@ -234,55 +293,3 @@ def test_a_broken_fine_tuning_report_is_named(tmp_path):
     path.write_text('{"format": 1}')
     with pytest.raises(ValueError, match=r"mood\.json: no fine-tuning report.*remove it"):
         compare_runs(runs, which="newest")
-
-
-def with_others(by, others=("knn", "few-shot 1 %", "few-shot 10 %"), **options):
-    """A probe report whose other probes are better by this much; its linear one is not."""
-    part = subset("text", list(BASE))
-    probes = {
-        name: OtherProbe(
-            pretrained=subset("text", shifted(by)).pretrained,
-            random=part.floors["random"],
-            random_seeds={"0": 0.3},
-            versus_random=part.versus_random,
-            num_trained_on=(5,) * 10,
-            chosen=({},) * 10,
-        )
-        for name in others
-    }
-    asked = {name.partition(" ")[0]: {"options": 1} for name in others} | options
-    made = report([dataclasses.replace(part, others=probes)], protocol={"others": asked})
-    return dataclasses.replace(made, contamination=CLEAN)
-
-
-def test_other_probes_are_compared_each_in_a_table_of_its_own(tmp_path):
-    runs = [write_run(tmp_path / f"run{place}", with_others(0.1 * place)) for place in range(2)]
-    comparison = compare_runs(runs, which="newest")
-    found = {table.method: table for table in comparison.tables}
-    assert list(found) == ["linear", "knn", "few-shot 1 %", "few-shot 10 %"]
-    verdicts = [table.differences["text"]["run1"].verdict for table in found.values()]
-    assert verdicts == ["within", "better", "better", "better"]
-    assert [list(one.floors) for one in found["knn"].answers["run0"].scored.values()] == [
-        ["random"]
-    ]
-    for form in TOLD:
-        assert "mood, few-shot 1 %" in form(comparison)
-
-
-def test_other_options_of_one_probe_hinder_that_probe_alone(tmp_path):
-    reports = [with_others(0.0), with_others(0.1, knn={"options": 2})]
-    runs = [write_run(tmp_path / f"run{place}", one) for place, one in enumerate(reports)]
-    found = {
-        table.method: table.differences["text"]["run1"]
-        for table in compare_runs(runs, which="newest").tables
-    }
-    assert found["knn"].reason == "other protocols (knn.options)"
-    assert [found[name].verdict for name in ("linear", "few-shot 1 %")] == ["within", "better"]
-
-
-def test_a_run_without_a_probe_of_that_kind_is_named_with_what_to_do(tmp_path):
-    reports = [with_others(0.0), with_others(0.1), with_others(0.0, others=())]
-    runs = [write_run(tmp_path / f"run{place}", one) for place, one in enumerate(reports)]
-    table = table_of(compare_runs(runs, which="newest"), "few-shot 10 %")
-    expected = f"no few-shot 10 % probe on it: triptych probe {runs[2]} TASK --also few-shot"
-    assert table.left_out == {"run2": expected}

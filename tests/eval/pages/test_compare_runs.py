@@ -203,7 +203,10 @@ def test_what_cannot_be_compared_at_all_is_refused_with_what_to_do(tmp_path):
     first, second = write_run(tmp_path / "a", mood), write_run(tmp_path / "b", topic)
     bare = write_run(tmp_path / "bare")
     for runs, words in (
-        ([first, second], r"no task that two of the runs.*a: mood; b: topic.*triptych probe RUN"),
+        (
+            [first, second],
+            r"no task that two of the runs.*a: mood .*; b: topic .*triptych probe RUN",
+        ),
         ([first, bare], r"bare: no checkpoint was probed; first: triptych probe"),
         ([first], "two runs or more"),
         ([first, tmp_path / "b" / ".." / "a"], "a run was given twice"),

@@ -41,6 +41,15 @@ def test_the_table_shows_floors_scores_verdicts_and_what_is_missing(make_report)
     assert "audio: no labelled sample of clouds has audio" in table
 
 
+@pytest.mark.parametrize(
+    ("group", "told"), [("speaker", "10 group-wise splits,"), (None, "10 random splits,")]
+)
+def test_splits_are_told_as_group_wise_where_the_task_has_groups(make_report, group, told):
+    report = make_report()
+    report = dataclasses.replace(report, task=report.task | {"group_key": group})
+    assert f"mean over {told}" in " ".join(format_table(report).split())
+
+
 def test_names_are_shown_as_they_are_and_not_read_as_markup(make_report):
     report = make_report(task_name="[sad] :cat:")
     found = ("text: 99 % of the predictions are '[/sad]': the probe has fallen on one class",)
