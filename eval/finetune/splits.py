@@ -30,8 +30,8 @@ class Workers:
     """The results do not depend on it."""
     beside: Path
     """A file: more than one process share backbone and inputs through a folder beside it, which is
-    removed at the end (what a kill left, by the next command there). The machine's own temporary folder may lie in memory,
-    where the inputs, which fill up to half of what is free, would be twice."""
+    removed at the end (what a kill left, by the next command there). The machine's own temporary
+    folder may lie in memory, where the inputs, up to half of what is free, would be twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +107,12 @@ def _shared_folder(beside: Path) -> Iterator[Path]:
         with suppress(OSError), (left / LOCK_FILE).open() as lock:  # one that is in use stays
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=beside.parent) as made:
-        with (Path(made) / LOCK_FILE).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Path(made)
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=beside.parent) as made,
+        (Path(made) / LOCK_FILE).open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Path(made)
 
 
 def _tune(backbone: Backbone, inputs: TaskInputs, job: _Job) -> TunedResult:
