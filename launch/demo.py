@@ -99,16 +99,10 @@ def _run_config(config: DemoConfig) -> RunConfig:
 
 
 def _probe_checkpoints(run: Path, task: Task, splits: int) -> ProbeReport:
-    """Probe every checkpoint, oldest first; returns the newest one's report.
-
-    The others are probed on fewer splits and one random backbone: they draw a curve, and the
-    newest one gives the verdict.
-    """
-    *earlier, newest = sorted((run / "checkpoints").glob("step-????????"))
-    curve = ProbeConfig(splits=SplitConfig(num_splits=min(5, splits)), num_random_backbones=1)
-    for folder in earlier:
-        probe(open_checkpoint(folder), task, curve)
-    return probe(open_checkpoint(newest), task, ProbeConfig(splits=SplitConfig(num_splits=splits)))
+    """Probe every checkpoint alike, oldest first; returns the newest one's report."""
+    config = ProbeConfig(splits=SplitConfig(num_splits=splits))
+    folders = sorted((run / "checkpoints").glob("step-????????"))
+    return [probe(open_checkpoint(folder), task, config) for folder in folders][-1]
 
 
 @contextmanager

@@ -113,6 +113,8 @@ def fine_tune_task(
     known = question.known(out)
     if known is not None and keep is None:
         return known
+    if known is None and out.exists():
+        logger.warning("%s answers another question: it will be replaced; --out keeps it", out)
     begun = question.known(partial_file(out))
     for path in (out, keep or out):
         refuse_unwritable(path)

@@ -63,11 +63,12 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     losses = record.metrics.get("loss/total")
     if losses:
-        facts.append(("optimizer steps", f"{losses[-1][0]:,.0f}"))
+        facts.append(("last logged step", f"{losses[-1][0]:,.0f}"))
+    if losses and len(losses) > 1:
         facts.append(("loss, first to last", f"{losses[0][1]:.2f} → {losses[-1][1]:.2f}"))
     samples = record.metrics.get("samples")
     if samples:
-        facts.append(("samples seen", f"{samples[-1][1]:,.0f}"))
+        facts.append(("samples seen by then", f"{samples[-1][1]:,.0f}"))
     speed = _first(record, "speed/samples_per_second", "samples_per_second")
     if speed:
         middle = sorted(value for _, value in speed)[len(speed) // 2]

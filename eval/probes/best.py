@@ -157,7 +157,8 @@ def _candidate(
     elif unlike:
         left_out = f"probed otherwise than most on {', '.join(sorted(unlike))}"
     elif len(by_task) < len(names):
-        left_out = "without validation scores: probed by an older version; probe it again"
+        without = ", ".join(name for name in names if name not in by_task)
+        left_out = f"without validation scores on {without}: probe it again"
     return Candidate(
         name=checkpoint["name"],
         step=int(checkpoint["step"]),

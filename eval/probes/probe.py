@@ -87,6 +87,10 @@ def _measure(
     used = {name: usable(name, task, samples, config.rows) for name in config.representations}
     used = {name: mask for name, mask in used.items() if mask.any()}
     parts = splits_as_read(task, samples, splits, used, config.copies)
+    missing = missing_representations(task, config.representations, parts)
+    if len(missing) == len(config.representations):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise ValueError(f"task {task.name}: nothing to probe: {reasons}")
     subsets = _probe_subsets(task, samples, features, config, (splits, parts))
     contamination = find_contamination(checkpoint, task, samples)
     words = {name: part.told for name, part in parts.items()}
@@ -96,7 +100,7 @@ def _measure(
         shards=describe_shards(task, samples),
         protocol=describe_protocol(config, task.card),
         subsets=subsets,
-        missing=missing_representations(task, config.representations, parts),
+        missing=missing,
         contamination=contamination,
         findings=findings(subsets, task.card.classes, contamination, num_dropped, words),
     )

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from eval.release.release_checks import (
     write_checksums,
 )
 from pretrain.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from pretrain.disk_room import room_named
 from pretrain.health.verdict import load_verdict
 from pretrain.models import Backbone
 from pretrain.models.export import export_transformers
@@ -81,6 +84,7 @@ def publish(checkpoint: Checkpoint, out: Path, config: PublishConfig) -> Path:
             non-finite weights; a file that may hold a pickle; the result does not load as it
             should. Nothing is written.
         CheckpointError: The checkpoint is not whole, or changed since it was opened.
+        NoRoomError: The disk is full. Nothing is written.
     """
     _refuse_foreign_content(out)
     _check_unchanged(checkpoint)
@@ -90,17 +94,13 @@ def publish(checkpoint: Checkpoint, out: Path, config: PublishConfig) -> Path:
         _refuse_unprobed(checkpoint)
     refuse_pickles(checkpoint.backbone)
     refuse_non_finite(checkpoint.backbone)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.tmp-", dir=out.parent))
-    try:
+    with room_named(out), _scratch_beside(out) as scratch:
         folder = scratch / "new"
         folder.mkdir()
         _write(checkpoint, folder, config)
         if not _is_published(folder, out, config):
             _check_release(folder)
             _put_in_place(folder, out, scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return out
 
 
@@ -135,6 +135,17 @@ def probe_reports(checkpoint: Checkpoint) -> list[ProbeReport]:
                 f"{path}: is a report on task {report.task['name']!r}; probe again, or take it away"
             )
     return list(own.values())
+
+
+@contextmanager
+def _scratch_beside(out: Path) -> Iterator[Path]:
+    """A folder on the disk of ``out`` that lasts as long as the block."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.tmp-", dir=out.parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write(checkpoint: Checkpoint, folder: Path, config: PublishConfig) -> None:
@@ -185,7 +196,7 @@ def _refuse_unfit(checkpoint: Checkpoint) -> None:
 
 
 def _refuse_unprobed(checkpoint: Checkpoint) -> None:
-    if not probe_reports(checkpoint):
+    if not any(report.subsets for report in probe_reports(checkpoint)):
         raise ValueError(
             f"{checkpoint.folder}: no probe report, so nobody could say what it is worth: "
             f"triptych probe {checkpoint.folder} TASK. To publish it all the same: "

@@ -76,7 +76,9 @@ def test_the_table_tells_floors_classes_and_what_a_masked_modality_costs(tuned):
     assert not report.representations["text"].masked
 
 
-def test_a_broken_report_is_named_and_another_question_is_asked_anew(own, few_topics, tmp_path):
+def test_a_broken_report_is_named_and_another_question_is_asked_anew(
+    own, few_topics, tmp_path, caplog
+):
     out = tmp_path / "finetunes" / "step-00000020" / "few-topics.json"
     config = TaskConfig(**vars(QUICK) | {"representations": ("text",)})
     first = fine_tune_task(start_of(own), few_topics, config, out)
@@ -85,7 +87,9 @@ def test_a_broken_report_is_named_and_another_question_is_asked_anew(own, few_to
     assert (out.read_bytes(), out.stat().st_mtime_ns) == before
     assert again.to_json() == first.to_json()
     other = TaskConfig(**vars(config) | {"finetune": FineTuneConfig(epochs=2, device="cpu")})
+    assert "will be replaced" not in caplog.text
     changed = fine_tune_task(start_of(own), few_topics, other, out)
+    assert f"{out} answers another question: it will be replaced" in caplog.text
     assert [len(curve) for curve in changed.representations["text"].curves] == [2, 2]
     out.write_text('{"format": 1, "task": {}}')
     with pytest.raises(ValueError, match=r"few-topics\.json: .*checkpoint.*fine-tune again"):

@@ -110,6 +110,15 @@ def test_the_page_shows_scores_losses_health_and_views(run):
         assert words in page
 
 
+def test_tiles_say_that_they_are_of_what_was_logged(run):
+    page = write_report(run).read_text()
+    assert "last logged step" in page
+    assert "loss, first to last" in page
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text(lines[0])
+    assert "loss, first to last" not in write_report(run).read_text()  # of one line there is none
+
+
 def test_a_probe_from_before_late_fusion_still_has_its_page(run):
     for path in (run / "probes").rglob("*.json"):
         record = json.loads(path.read_text())

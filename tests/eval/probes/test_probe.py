@@ -14,6 +14,7 @@ from eval.splits import SplitConfig
 from eval.tasks import Task
 from pretrain.checkpoint import CheckpointError
 from pretrain.models import Backbone
+from tiny_tasks import write_intensities
 
 QUICK = ProbeConfig(
     splits=SplitConfig(num_splits=2),
@@ -120,6 +121,14 @@ def test_more_processes_give_the_same_bytes(probed, checkpoint, own, few_topics)
 def test_one_modality_alone_has_nothing_to_vote_with(own, few_topics):
     config = dataclasses.replace(QUICK, representations=("image", "fused"))
     assert list(probe(own, few_topics, config).subsets) == ["image", "fused"]
+
+
+def test_where_nothing_can_be_probed_no_report_is_written(own, tmp_path):
+    task = write_intensities(tmp_path)
+    config = dataclasses.replace(QUICK, representations=("audio", "fused_text_audio"))
+    with pytest.raises(ValueError, match=r"nothing to probe: audio: no labelled sample of inten"):
+        probe(own, task, config)
+    assert not report_path(own, task).exists()
 
 
 def test_the_vote_of_untaught_probes_is_about_chance(probed):
