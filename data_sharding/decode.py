@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from io import BytesIO
 from math import gcd
 from pathlib import Path
@@ -78,9 +79,12 @@ def jpeg_operator() -> Callable[[Tensor, int, bool], Tensor] | None:
 
     None when it has gone; Pillow then takes over.
     """
-    # Imported late: it takes seconds, and most commands look at no picture.
-    import torchvision.io  # noqa: F401
-
+    # Its library alone: torchvision's Python imports torch's compiler, which would take each
+    # worker more than a second. `image_stable` since torchvision 0.27, `image` before.
+    found = find_spec("torchvision")
+    for folder in (found.submodule_search_locations if found else None) or ():
+        for library in Path(folder).glob("image*.so"):
+            torch.ops.load_library(library)
     return getattr(torch.ops.image, "decode_jpeg", None)
 
 

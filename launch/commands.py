@@ -1,6 +1,7 @@
 """What each sub-command does: options from tyro, one call into the package that does it."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
@@ -14,8 +15,9 @@ from eval.probes.probe_config import ProbeConfig
 from eval.tasks import load_task
 from launch.aside import Where, run_aside
 from launch.cluster import ClusterConfig
+from launch.errors import user_errors
 from launch.local import run_local
-from launch.preemption import EXIT_CODES, StopRequest
+from launch.preemption import EXIT_CODES, StopRequest, exit_code_kept
 from launch.probes.jobs import submit_probe
 from launch.recipes import list_recipes
 from launch.run_config import RunConfig
@@ -122,7 +124,11 @@ def _pretrain_inline(config: RunConfig, command: PretrainCommand) -> int:
     """One rank among those that torchrun or Slurm started; the first prepares the run."""
     from launch.rank import work
 
-    return work(config, StopRequest(), lambda: start_run(config, command.resume, command.fresh))
+    def prepare() -> None:
+        start_run(config, command.resume, command.fresh)
+
+    with exit_code_kept(), user_errors():
+        sys.exit(work(config, StopRequest(), prepare))
 
 
 def probe_command(arguments: list[str]) -> int:

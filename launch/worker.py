@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from launch.preemption import StopRequest
+from launch.preemption import StopRequest, exit_code_kept
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     from launch.errors import log_plainly, user_errors
 
     log_plainly()
-    with user_errors():
+    with exit_code_kept(), user_errors():
         if len(sys.argv) != 2:
             raise ValueError("usage: python -m launch.worker RUN_FOLDER")
         folder = Path(sys.argv[1])

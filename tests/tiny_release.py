@@ -1,12 +1,16 @@
 """Whole checkpoints of small untrained backbones, and what is published of them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
 from data_sharding.stats import CorpusStats
 from eval.release.publish import PublishConfig, publish
+from eval.release.reference import check_reference
 from pretrain.checkpoint import Checkpoint, Progress, open_checkpoint
 from pretrain.models import (
     AudioConfig,
@@ -56,6 +60,17 @@ def write_run(
 
     folder = write_checkpoint(run, Progress(step=20, samples_consumed=320), write)
     return open_checkpoint(folder)
+
+
+@contextmanager
+def checking_here() -> Iterator[None]:
+    """What is published is checked in this process: a fresh one imports torch for seconds."""
+
+    def check(folder: Path) -> str:
+        return f"here, largest difference {check_reference(folder):.1e}"
+
+    with patch("eval.release.publish.check_in_fresh_process", check):
+        yield
 
 
 def publish_small(parent: Path, shards: Path, seed: int = 99, **options: object) -> Path:

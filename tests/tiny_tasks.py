@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_sharding.job import ShardingConfig, shard_corpus
+from data_sharding.schema import MODALITIES
 from eval.importers import TableConfig, import_table
 from eval.importers.sample_topics import CORPUS, sample_topics_card
+from eval.regression_metrics import ClassCuts
 from eval.tasks import Task, save_card
 from tiny_corpus import write_image
 
@@ -16,9 +18,13 @@ CLASSES = ("animals", "food", "town")
 SAID = "the kitchen light is blue today"
 
 
-def write_few_topics(folder: Path) -> Task:
-    """A dozen pictures of each of three topics from the sample corpus."""
+def write_few_topics(folder: Path, modalities: Sequence[str] = MODALITIES) -> Task:
+    """A dozen samples of each of three topics from the sample corpus.
+
+    Fewer modalities have fewer subsets, each of which is fitted a hundred times.
+    """
     few = folder / "corpus"
+    few.mkdir(parents=True)
     counts = dict.fromkeys(CLASSES, 0)
     lines = []
     for line in (CORPUS / "manifest.jsonl").read_text().splitlines():
@@ -26,7 +32,8 @@ def write_few_topics(folder: Path) -> Task:
         topic = row["labels"]["topic"]
         if row["split"] == "probe" and counts.get(topic, 99) < 12:
             counts[topic] += 1
-            lines.append(line)
+            row = {name: row[name] for name in row if name not in {*MODALITIES} - {*modalities}}
+            lines.append(json.dumps(row, ensure_ascii=False))
             for media in (row[name] for name in ("image", "audio") if row.get(name)):
                 (few / media).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(CORPUS / media, few / media)
@@ -38,8 +45,13 @@ def write_few_topics(folder: Path) -> Task:
     return save_card(folder / "task", card)
 
 
-def write_intensities(folder: Path, fixed: bool = True, more: tuple[dict, ...] = ()) -> Task:
-    """Sentences whose words tell a number from -3 to 3; by default with the authors' parts."""
+def write_intensities(
+    folder: Path, fixed: bool = True, more: tuple[dict, ...] = (), cuts: ClassCuts = "mosi"
+) -> Task:
+    """Sentences whose words tell a number from -3 to 3; by default with the authors' parts.
+
+    Without cuts into classes a fixed test part is resampled in a third of the time.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(70):
@@ -54,7 +66,7 @@ def write_intensities(folder: Path, fixed: bool = True, more: tuple[dict, ...] =
     config = TableConfig(
         label="joy",
         label_range=(-3.0, 3.0),
-        cuts="mosi",
+        cuts=cuts,
         group="video",
         name="intensities",
         parts="part" if fixed else None,

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from types import FrameType
@@ -14,9 +15,8 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from data_sharding.schema import ShardError
+from data_sharding.stream.fork_server import LEFT_TO_THE_LOADER, fork_server
 from data_sharding.stream.slots import Delivery, Failure, Slot, SlotDataset
-
-PRELOAD = ["data_sharding.stream.worker_start", "data_sharding.stream.loader"]
 
 LESS = "lower loader.num_workers or loader.prefetch_batches"
 
@@ -55,10 +55,11 @@ def deliveries(
         ShardError: A shard cannot be had, or a sample is bad and may not be replaced.
         OSError: A worker died, or shared memory or file descriptors ran out; says what to do.
     """
+    context = fork_server() if num_workers else None
     stream: Iterator[Delivery | Failure] = iter(())
     try:
         with _ctrl_c_waits():
-            stream = iter(_loader(dataset, slots, num_workers, prefetch_batches))
+            stream = iter(_loader(dataset, slots, num_workers, prefetch_batches, context))
             # At this process's end Python asks its children to end and waits; ours do not listen.
             Finalize(stream, _kill, args=(getattr(stream, "_workers", ()),), exitpriority=0)
     except KeyboardInterrupt:
@@ -135,16 +136,13 @@ def _explained(error: Exception, stream: Iterator[Any]) -> Exception:
 
 
 def _loader(
-    dataset: SlotDataset, slots: Iterator[list[Slot]], num_workers: int, prefetch_batches: int
+    dataset: SlotDataset,
+    slots: Iterator[list[Slot]],
+    num_workers: int,
+    prefetch_batches: int,
+    context: BaseContext | None,
 ) -> DataLoader:
-    """A DataLoader over given lists of slots.
-
-    Workers come from a fork server that has imported this package once: torchaudio's threads
-    deadlock forked children, and a spawned one imports torch anew.
-    """
-    context = multiprocessing.get_context("forkserver") if num_workers else None
-    if context is not None:
-        context.set_forkserver_preload(PRELOAD)
+    """A DataLoader over given lists of slots."""
     return DataLoader(
         dataset,
         batch_sampler=_Slots(slots),
@@ -176,7 +174,7 @@ def _begin_worker(worker: int) -> None:
 
     DataLoader has set a handler of its own for SIGTERM.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in LEFT_TO_THE_LOADER:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch.errors import log_plainly, user_errors
+from launch.preemption import exit_code_kept
 from pretrain.checkpoint import CheckpointError, open_checkpoint
 
 ELEMENT_VARIABLE = "SLURM_ARRAY_TASK_ID"
@@ -56,7 +57,7 @@ def task_of_element(tasks: Sequence[str], element: str | None) -> str:
 def main() -> None:
     """Probe and print the table."""
     log_plainly()
-    with user_errors():
+    with exit_code_kept(), user_errors():
         folder, digest, *tasks = sys.argv[1:]
         task = task_of_element(tasks, os.environ.get(ELEMENT_VARIABLE))
         print(probe_pinned(Path(folder), digest, task))

@@ -12,7 +12,7 @@ from eval.probes.subset_probe import SubsetInput, probe_subsets
 from eval.probes.subset_report import Measure
 from eval.splits import SplitConfig, group_splits
 from eval.tasks import load_task
-from tiny_release import publish_small, write_run
+from tiny_release import checking_here, publish_small, write_run
 from tiny_tasks import CLASSES, write_few_topics
 
 
@@ -98,10 +98,18 @@ def checkpoint(tmp_path_factory, sample_shards):
     return write_run(tmp_path_factory.mktemp("run"), sample_shards)
 
 
+@pytest.fixture
+def checked_here():
+    """No fresh process looks at what is published."""
+    with checking_here():
+        yield
+
+
 @pytest.fixture(scope="session")
 def release(tmp_path_factory, sample_shards):
     """A published backbone whose three encoders are transformers classes."""
-    return publish_small(tmp_path_factory.mktemp("release"), sample_shards)
+    with checking_here():
+        return publish_small(tmp_path_factory.mktemp("release"), sample_shards)
 
 
 @pytest.fixture(scope="session")

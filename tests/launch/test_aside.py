@@ -1,17 +1,16 @@
 """Commands that are not waited for do what they were told, and their logs say so."""
 
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from launch.commands import COMMANDS
 from launch.job_record import read_jobs
-from launch.local import run_local
 from launch.run_config import prepare_run
 from tiny import tiny_run
+from warm_ranks import run_warm
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +18,20 @@ def trained(tmp_path_factory, sample_shards) -> Path:
     """A run of two steps with a checkpoint."""
     run = tmp_path_factory.mktemp("trained") / "run"
     prepare_run(tiny_run(run, sample_shards, total_steps=2), resume=False)
-    assert run_local(run, 1) == 0
+    assert run_warm(run, 1) == 0
     return run
 
 
-def publish(run: Path, where: str, out: Path) -> str:
-    command = [sys.executable, "-m", "launch", "publish", str(run), str(out)]
-    command += ["--licence", "cc-by-4.0", "--without-probes", "--cluster", where]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
+@pytest.fixture
+def publish(capfd):
+    """Gives the command, and what it said."""
+
+    def give(run: Path, where: str, out: Path) -> str:
+        options = ["--licence", "cc-by-4.0", "--without-probes", "--cluster", where]
+        assert COMMANDS["publish"]([str(run), str(out), *options]) == 0
+        return capfd.readouterr().out
+
+    return give
 
 
 def said_at_last(log: Path) -> str:
@@ -40,7 +43,7 @@ def said_at_last(log: Path) -> str:
     return log.read_text()
 
 
-def test_a_command_in_the_background_tells_its_log_what_it_refuses(trained, tmp_path):
+def test_a_command_in_the_background_tells_its_log_what_it_refuses(trained, publish, tmp_path):
     (tmp_path / "thesis.tex").touch()
     found = re.fullmatch(r"process \d+; log: (\S+)\n", publish(trained, "local", tmp_path))
     assert found is not None
@@ -50,7 +53,7 @@ def test_a_command_in_the_background_tells_its_log_what_it_refuses(trained, tmp_
 
 
 @pytest.mark.slurm
-def test_a_backbone_is_published_by_a_job(slurm_cluster, trained, tmp_path):
+def test_a_backbone_is_published_by_a_job(slurm_cluster, trained, publish, tmp_path):
     out = tmp_path / "backbone"
     said = publish(trained, "slurm", out)
     (job,) = read_jobs(trained)

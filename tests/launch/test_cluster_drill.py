@@ -4,7 +4,7 @@ import os
 import shlex
 
 import pytest
-from cluster_drill import SHORT, prepare_ground
+from cluster_drill import SHORT
 from cluster_run import ClusterGround
 from drill_table import play
 from slurm_cluster import running_cluster
@@ -15,10 +15,9 @@ STEPS = 40
 
 
 def test_a_two_node_run_survives_what_happens_to_it_with_the_losses_of_two_local_ranks(
-    slurm_cluster, tmp_path, sample_shards
+    slurm_cluster, drill_ground
 ):
-    (tmp_path / "shards").symlink_to(sample_shards)
-    ground = ClusterGround(prepare_ground(tmp_path, STEPS), slurm_cluster)
+    ground = ClusterGround(drill_ground(kills=STEPS // 4), slurm_cluster)
     try:
         row = play(SHORT, ground)
     finally:

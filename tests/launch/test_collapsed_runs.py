@@ -3,12 +3,12 @@
 import pytest
 
 from eval.release.publish import PublishConfig, publish
-from launch.local import run_local
 from launch.preemption import EXIT_COLLAPSED
 from launch.run_config import RunConfig, prepare_run
 from pretrain.checkpoint import open_checkpoint
 from pretrain.health import HealthConfig, HealthThresholds, load_verdict
 from tiny import tiny_pretrain, tiny_run
+from warm_ranks import run_warm
 
 # No embedding is spread as wide as this bound asks for: every run is found to be collapsed.
 SICK = HealthConfig(
@@ -25,7 +25,7 @@ def test_a_collapsed_run_saves_stops_and_names_its_last_healthy_checkpoint(
     run = tmp_path / "run"
     config = tiny_run(run, sample_shards, ranks=2, health=SICK, checkpoint_every_steps=4)
     prepare_run(config, resume=False)
-    assert run_local(run, 2) == EXIT_COLLAPSED
+    assert run_warm(run, 2) == EXIT_COLLAPSED
     output = capfd.readouterr()
     healthy = run / "checkpoints" / "step-00000004"
     assert f"The last healthy checkpoint: {healthy}" in output.err
@@ -39,7 +39,7 @@ def test_a_collapsed_run_saves_stops_and_names_its_last_healthy_checkpoint(
         publish(newest, tmp_path / "out", PublishConfig(licence="apache-2.0"))
 
     # Started again, if on fewer ranks, it knows what was found and stops at its next step.
-    assert run_local(run, 1) == EXIT_COLLAPSED
+    assert run_warm(run, 1) == EXIT_COLLAPSED
     assert open_checkpoint(run).step == 9
 
 

@@ -11,9 +11,9 @@ from drill_looks import INTERVAL, LeftOutError, expect
 from drill_run import Ground
 
 
-def test_the_short_fault_drill_sees_what_it_should(tmp_path, sample_shards):
+def test_the_short_fault_drill_sees_what_it_should(tmp_path, drill_ground):
     out = tmp_path / "drill.json"
-    (tmp_path / "shards").symlink_to(sample_shards)
+    drill_ground(kills=1)
     command = [sys.executable, drill.__file__, "--quick", "--check", "--out", str(out)]
     command += ["--kills", "1", "--keep", str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)

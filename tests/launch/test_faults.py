@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import pytest
 from data_sharding.folder_lock import HeldError
 from data_sharding.stream.loader import LoaderConfig
 from launch.guard_config import GuardConfig
-from launch.local import run_local
 from launch.preemption import EXIT_CRASH_LOOP, EXIT_NOT_FINITE, EXIT_REQUEUE, EXIT_STALLED
 from launch.run_config import prepare_run
 from launch.start import start_run
@@ -24,6 +23,7 @@ from pretrain.checkpoint import open_checkpoint
 from pretrain.config import DataConfig
 from pretrain.optim import OptimConfig
 from tiny import losses, tiny_run
+from warm_ranks import launch_warm, run_warm
 
 LAUNCHER = (
     "import sys; from pathlib import Path; from launch.local import run_local; "
@@ -33,7 +33,7 @@ LAUNCHER = (
 
 @contextmanager
 def launched(run: Path):
-    """The launcher of two ranks, and where both say what they have to."""
+    """The launcher of two ranks, which have all to import; where both say what they have to."""
     with (run / "said.txt").open("a") as said:
         launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(run)], stderr=said)
     try:
@@ -41,6 +41,18 @@ def launched(run: Path):
     finally:
         launcher.kill()
         launcher.wait()
+
+
+@contextmanager
+def launched_warm(run: Path):
+    """The same, with ranks that need not import anything."""
+    with (run / "said.txt").open("a") as said:
+        launcher = launch_warm(run, 2, said.fileno())
+    try:
+        yield launcher
+    finally:
+        with suppress(ProcessLookupError):
+            launcher.send_signal(signal.SIGKILL)
 
 
 def ranks_of(launcher) -> list[int]:
@@ -76,7 +88,7 @@ def test_signals_to_one_rank_or_its_whole_job_at_any_moment_give_one_checkpoint(
         assert launcher.wait(timeout=240) == EXIT_REQUEUE
     assert checkpoints(run) == ["step-00000001"]
     assert sorted(losses(run)) == [1]
-    with launched(run) as launcher:
+    with launched_warm(run) as launcher:
         _, second = ranks_of(launcher)
         wait_for(lambda: len(losses(run)) >= 4)
         os.killpg(second, signal.SIGUSR2)  # its loader's processes too, as some schedulers do
@@ -103,7 +115,7 @@ def test_a_slow_rank_is_named_and_spared_and_a_stuck_one_is_named_and_ends_the_r
         guard=GuardConfig(watchdog_minutes=0.2, start_minutes=5.0),
     )
     prepare_run(config, resume=False)
-    with launched(run) as launcher:
+    with launched_warm(run) as launcher:
         _, second = ranks_of(launcher)
         wait_for(lambda: len(list((run / "checkpoints").glob("step-*/COMPLETE"))) >= 3)
 
@@ -116,7 +128,7 @@ def test_a_slow_rank_is_named_and_spared_and_a_stuck_one_is_named_and_ends_the_r
         said = run / "said.txt"
         wait_for(lambda: slowed(second) and "rank 1 is" in said.read_text())
         assert "times slower than the others" in said.read_text()
-        assert launcher.poll() is None
+        assert Path(f"/proc/{second}").exists()
 
         os.kill(second, signal.SIGSTOP)
         assert launcher.wait(timeout=120) == EXIT_STALLED
@@ -153,7 +165,7 @@ def test_a_run_whose_loss_stays_no_number_stops_and_is_not_started_for_ever(
         optim=OptimConfig(learning_rate=1e18, warmup_fraction=0.0, max_gradient_norm=None),
     )
     prepare_run(config, resume=False)
-    assert run_local(run, 1) == EXIT_NOT_FINITE
+    assert run_warm(run, 1) == EXIT_NOT_FINITE
     said = capfd.readouterr().err
     good = open_checkpoint(run)
     assert said.count("batch passed over: rank 0: text features not finite") == 3
@@ -164,7 +176,7 @@ def test_a_run_whose_loss_stays_no_number_stops_and_is_not_started_for_ever(
     assert first.code == EXIT_NOT_FINITE
     write_starts(run, [replace(first, furthest=good.step)] * 3)
     before = sorted(path for path in run.rglob("*"))
-    assert run_local(run, 1) == EXIT_CRASH_LOOP
+    assert run_warm(run, 1) == EXIT_CRASH_LOOP
     said = capfd.readouterr().err
     assert f"the last 3 starts (since {first.at} UTC) came no further than step" in said
     assert f"remove {run / 'starts.jsonl'}" in said

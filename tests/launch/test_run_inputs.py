@@ -12,12 +12,12 @@ from data_sharding.reading.reader import ReaderConfig
 from data_sharding.stats import StatsConfig, compute_stats
 from data_sharding.stream.loader import LoaderConfig
 from data_sharding.stream.source import append_phase, write_blend
-from launch.local import run_local
 from launch.run_config import prepare_run, save_run_config
 from launch.starts import read_starts
 from pretrain.config import DataConfig
 from tiny import losses, tiny_run
 from tiny_shards import served
+from warm_ranks import run_warm
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_run_on_a_blend_replaces_bad_samples_and_takes_new_weights_on_resume(
 ):
     config = tiny_run(tmp_path / "run", blend, total_steps=24, checkpoint_every_steps=24)
     prepare_run(config, resume=False)
-    assert run_local(config.run, 1) == 0
+    assert run_warm(config.run, 1) == 0
     assert len(losses(config.run)) == 24
     ledger = config.run / "data" / "substitutions-rank-00000.jsonl"
     recorded = [json.loads(line) for line in ledger.read_text().splitlines()]
@@ -58,7 +58,7 @@ def test_a_run_on_a_blend_replaces_bad_samples_and_takes_new_weights_on_resume(
         allow_drift=("pretrain.total_steps",),
     )
     save_run_config(longer)
-    assert run_local(config.run, 1) == 0
+    assert run_warm(config.run, 1) == 0
     phases = json.loads((config.run / "data.json").read_text())["phases"]
     assert phases == [[0, [1.0, 3.0]], [384, [1.0, 1.0]]]
     assert len(losses(config.run)) == 25
@@ -76,10 +76,10 @@ def test_a_run_reads_remote_shards_through_the_nodes_cache(tmp_path, sample_shar
         )
         remote = tiny_run(tmp_path / "remote", sample_shards, data=data, total_steps=3)
         prepare_run(remote.with_absolute_paths(), resume=False)
-        assert run_local(remote.run, 1) == 0
+        assert run_warm(remote.run, 1) == 0
     local = tiny_run(tmp_path / "local", sample_shards, total_steps=3)
     prepare_run(local, resume=False)
-    assert run_local(local.run, 1) == 0
+    assert run_warm(local.run, 1) == 0
     assert losses(remote.run) == losses(local.run)
     assert list((tmp_path / "cache").rglob("*-00000000*"))
 

@@ -1,4 +1,4 @@
-"""Whole runs on real gloo ranks, started as `triptych pretrain` starts them."""
+"""Whole runs on real gloo ranks; most of them are forked from a warm process."""
 
 import json
 import os
@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from launch.local import run_local
 from launch.preemption import EXIT_REQUEUE
 from launch.run_config import RunConfig, prepare_run
 from launch.starts import read_starts
@@ -23,6 +22,7 @@ from pretrain.objectives import ByolConfig
 from pretrain.optim import OptimConfig
 from pretrain.views import AudioViewConfig, ViewsConfig
 from tiny import losses, tiny_run, whole_state
+from warm_ranks import Started, run_warm, start_warm
 
 STEPS, INTERVAL = 20, 5
 """Of a run, and from checkpoint to checkpoint."""
@@ -38,7 +38,7 @@ def whole_run(tmp_path_factory, sample_shards):
     """On two ranks, uninterrupted."""
     run = tmp_path_factory.mktemp("whole") / "run"
     prepare_run(short_run(run, sample_shards, ranks=2), resume=False)
-    assert run_local(run, 2) == 0
+    assert run_warm(run, 2) == 0
     return run
 
 
@@ -71,7 +71,7 @@ def hurt_run(tmp_path_factory, sample_shards) -> Hurt:
     resumed.send_signal(signal.SIGUSR2)
     asked, stopped_at = resumed.wait(timeout=120), open_checkpoint(run).step
     logged = max(losses(run))
-    return Hurt(run, killed, saved_before, asked, stopped_at, logged, ended=run_local(run, 2))
+    return Hurt(run, killed, saved_before, asked, stopped_at, logged, ended=run_warm(run, 2))
 
 
 def test_one_rank_that_accumulates_gradients_has_the_losses_of_two_ranks_that_do_not(
@@ -79,7 +79,7 @@ def test_one_rank_that_accumulates_gradients_has_the_losses_of_two_ranks_that_do
 ):
     batch = BatchConfig(global_samples=16, micro_samples=4)
     prepare_run(short_run(tmp_path / "run", sample_shards, batch=batch), resume=False)
-    assert run_local(tmp_path / "run", 1) == 0
+    assert run_warm(tmp_path / "run", 1) == 0
     one, two = losses(tmp_path / "run"), losses(whole_run)
     assert sorted(one) == sorted(two) == list(range(1, STEPS + 1))
     assert two == pytest.approx(one, rel=1e-5)
@@ -103,7 +103,7 @@ def test_one_rank_and_two_have_the_same_losses_with_batch_norm_however_the_batch
         run = tmp_path / f"{ranks}-{micro}"
         batch = BatchConfig(global_samples=16, micro_samples=micro)
         prepare_run(short_run(run, sample_shards, ranks, batch=batch, **settings), resume=False)
-        assert run_local(run, ranks) == 0
+        assert run_warm(run, ranks) == 0
         found.append(losses(run))
     one, *others = found
     assert sorted(one) == list(range(1, STEPS + 1))
@@ -136,7 +136,7 @@ def test_a_finished_run_that_is_started_again_writes_nothing(whole_run):
         return {path: path.stat().st_mtime_ns for path in whole_run.rglob("*") if path.is_file()}
 
     before = files()
-    assert run_local(whole_run, 1) == 0
+    assert run_warm(whole_run, 1) == 0
     assert files() == before
 
 
@@ -151,7 +151,7 @@ def test_the_checkpoints_backbone_is_the_target_network(whole_run):
 def test_a_bfloat16_run_keeps_float32_masters_of_the_target(tmp_path, sample_shards):
     run = tmp_path / "run"
     prepare_run(short_run(run, sample_shards, precision="bf16", total_steps=3), resume=False)
-    assert run_local(run, 1) == 0
+    assert run_warm(run, 1) == 0
     target = target_state(open_checkpoint(run).folder)
     masters = [value for (_, kind, _), value in target.items() if kind == "master"]
     assert all(value.dtype == torch.float32 for value in masters)
@@ -181,12 +181,11 @@ def test_every_pair_tau_and_health_are_in_the_metrics(whole_run):
     assert list((whole_run / "tensorboard").iterdir())
 
 
-def start(config: RunConfig, *words: str) -> subprocess.Popen[bytes]:
+def start(config: RunConfig, *words: str) -> Started:
     """The run as a user starts it, from a file."""
     file = config.run.with_name("given.json")
     file.write_text(json.dumps(config_to_json(config)))
-    command = [sys.executable, "-m", "launch", "pretrain", "--config", str(file), *words]
-    return subprocess.Popen(command)
+    return start_warm(["pretrain", "--config", str(file), *words])
 
 
 def same_weights(first: Path, second: Path) -> bool:

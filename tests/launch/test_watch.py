@@ -11,7 +11,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from launch.cluster import SubmissionError
 from launch.commands import COMMANDS
-from launch.local import run_local
 from launch.preemption import EXIT_COLLAPSED
 from launch.probes.inline import InlineProbes
 from launch.probes.jobs import Round
@@ -22,11 +21,12 @@ from launch.watch_command import Stop, watch
 from pretrain.checkpoint import remove_old
 from tiny import tiny_run
 from tiny_tasks import write_few_topics
+from warm_ranks import run_warm
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
-    return str(write_few_topics(tmp_path_factory.mktemp("few")).folder)
+    return str(write_few_topics(tmp_path_factory.mktemp("few"), ["text"]).folder)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def trained(tmp_path_factory, sample_shards, task):
     run = tmp_path_factory.mktemp("trained") / "run"
     config = tiny_run(run, sample_shards, total_steps=4, checkpoint_every_steps=2)
     prepare_run(replace(config, probe_tasks=(task,)), resume=False)
-    assert run_local(run, 1) == 0
+    assert run_warm(run, 1) == 0
     return run
 
 
@@ -53,7 +53,7 @@ def test_a_finished_run_is_probed_here_its_pages_drawn_and_its_best_checkpoint_n
     best = json.loads((run / "best.json").read_text())["best"]
     assert said[-1].startswith(f"best checkpoint: {best['name']}, validation score ")
     events = EventAccumulator(str(run / "tensorboard" / "probes")).Reload()
-    points = events.Scalars("probe/few-topics/fused/macro_f1")
+    points = events.Scalars("probe/few-topics/text/macro_f1")
     assert [event.step for event in points] == [2, 4]
     assert said[-1][0].upper() + said[-1][1:] in (run / "report.html").read_text()
     # Nothing is left to do, and that is found out at once.

@@ -9,6 +9,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
+from launch.preemption import exit_code_kept
 from pretrain.engine import Engine, EngineSettings, join_process_group, leave_process_group
 from pretrain.optim import OptimConfig, build_optimizer, set_learning_rate
 
@@ -210,6 +211,7 @@ def test_every_group_of_ranks_waits_as_long_as_the_one_that_all_joined():
     assert len(waits) == 1
 
 
+@exit_code_kept()
 def run_rank(rank, port):
     """One of two ranks, of which the second meets the bad batch."""
     os.environ.update(rank_environment(rank, 2, port))

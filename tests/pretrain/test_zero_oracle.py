@@ -27,6 +27,11 @@ def run_rank(rank, world_size, port, written, folder):
     leave_process_group()
 
 
+def run_ranks(_, given):
+    """Forked from one process that has imported all, which takes longer than a few cases."""
+    mp.start_processes(run_rank, given, nprocs=given[0], start_method="fork")
+
+
 def work(written, folder):
     for case in CASES:
         zero_cases.run_case(case, folder)
@@ -59,11 +64,12 @@ def spawn(world_size, written, folder):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    ranks = mp.spawn(run_rank, (world_size, port, written, folder), nprocs=world_size, join=False)
+    given = (world_size, port, written, folder)
+    group = mp.spawn(run_ranks, (given,), nprocs=1, join=False)
     for _ in range(300):
-        if ranks.join(timeout=1.0):
+        if group.join(timeout=1.0):
             return
-    for process in ranks.processes:
+    for process in group.processes:
         process.kill()
     pytest.fail(f"{world_size} ranks did not end within five minutes")
 

@@ -20,13 +20,15 @@ KILL_APPEND_EVERYWHERE = """
 import os, shutil, signal, sys
 from pathlib import Path
 from data_sharding.job import ShardingConfig, shard_corpus
+from data_sharding.job.engines import LocalEngine
 from data_sharding.manifest import ShardSet
 
 first, second, work = (Path(word) for word in sys.argv[1:])
 splits = {"train": 0.5, "validation": 0.5}
 config = ShardingConfig(samples_per_shard=2, rows_per_task=3, splits=splits)
 base = work / "base"
-old = shard_corpus(first, base, config).digest
+engine = LocalEngine(workers=1)
+old = shard_corpus(first, base, config, engine).digest
 
 def child(out, calls_before_death=0):
     pid = os.fork()
@@ -43,7 +45,7 @@ def child(out, calls_before_death=0):
     for name in ("fsync", "replace", "unlink", "rmdir"):
         setattr(os, name, deadly(getattr(os, name)))
     try:
-        shard_corpus(second, out, config, append=True)
+        shard_corpus(second, out, config, engine, append=True)
     except ValueError as error:
         os._exit(3 if "no row is left" in str(error) else 4)
     except BaseException:

@@ -19,11 +19,13 @@ SMALL = ShardingConfig(
 )
 
 # Forks a child for each call that makes something durable or visible; the child kills itself
-# there; a second child finishes the job. Prints how many were killed, and every digest.
+# there; a second child finishes the job. Prints how many were killed, and every digest. All work is
+# done in the child itself: in a pool's processes nothing would be killed.
 KILL_EVERYWHERE = """
 import os, signal, sys
 from pathlib import Path
 from data_sharding.job import ShardingConfig, shard_corpus
+from data_sharding.job.engines import LocalEngine
 from data_sharding.manifest import ShardSet
 
 corpus, work = Path(sys.argv[1]), Path(sys.argv[2])
@@ -41,7 +43,7 @@ def job(out, calls_before_death):
         for name in ("fsync", "replace", "unlink", "rmdir"):
             setattr(os, name, deadly(getattr(os, name)))
     config = ShardingConfig(samples_per_shard=2, rows_per_task=3, max_reject_share=0.5)
-    shard_corpus(corpus, out, config)
+    shard_corpus(corpus, out, config, LocalEngine(workers=1))
 
 def child(out, calls_before_death=0):
     pid = os.fork()

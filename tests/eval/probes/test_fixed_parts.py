@@ -65,7 +65,7 @@ def fixed_report(gain, config=None, test_units=None, shift=None):
             labels=labels,
             groups=groups,
             split=draw,
-            cuts="mosi",
+            cuts="none",
             bounds=(-3.0, 3.0),
             config=RidgeConfig(penalty=(1.0, 100.0)),
         )

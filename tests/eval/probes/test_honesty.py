@@ -73,7 +73,7 @@ def test_clips_of_a_cut_video_are_no_group_but_are_resampled_together(checkpoint
     task = write_intensities(tmp_path, more=({
         "id": "cut", "text": "a plain thing of video four it was", "joy": 0, "part": "train",
         "video": "v4",
-    },))  # fmt: skip
+    },), cuts="none")  # fmt: skip
     assert task.card.group_key is None
     samples, _ = read_samples(Backbone.load(checkpoint.backbone), task, 64, {})
     assert samples.fixed.test_units == ("v4",) * 7 + ("v9",) * 7
@@ -161,7 +161,7 @@ def test_short_texts_repeat_by_themselves(pictures):
 def test_a_task_with_copies_is_not_probed_unless_they_are_dropped(checkpoint, tmp_path):
     words = "a great film it was, said person number 6"  # that of a training row
     more = {"id": "again", "text": words, "joy": 3, "part": "test", "video": "v99"}
-    task = write_intensities(tmp_path, more=(more,))
+    task = write_intensities(tmp_path, more=(more,), cuts="none")
     with pytest.raises(ValueError, match=r"text of 'r6' \(train\) and 'again' \(test\)"):
         probe(checkpoint, task, TEXT)
     report = probe(checkpoint, task, dataclasses.replace(TEXT, copies="drop"))

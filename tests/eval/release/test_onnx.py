@@ -9,7 +9,7 @@ from eval.release.publish import PublishConfig
 from eval.release.reference_inputs import made_up_batch
 from pretrain.models import Backbone
 from pretrain.models.onnx_export import OUTPUTS, PACKAGES, export_onnx, refuse_without_onnx
-from tiny_release import publish_small
+from tiny_release import checking_here, publish_small
 
 if not all(importlib.util.find_spec(name) for name in PACKAGES):
     pytest.skip("pip install 'triptych[onnx]'", allow_module_level=True)
@@ -19,7 +19,8 @@ MODALITIES = ("text", "image", "audio")
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory, sample_shards):
-    return publish_small(tmp_path_factory.mktemp("onnx"), sample_shards, onnx=True)
+    with checking_here():
+        return publish_small(tmp_path_factory.mktemp("onnx"), sample_shards, onnx=True)
 
 
 def run(path, inputs):

@@ -139,7 +139,9 @@ def test_publishing_again_changes_nothing(published):
     assert sorted(path.name for path in published.parent.iterdir()) == ["out", "run"]
 
 
-def test_another_release_replaces_the_first_only_when_told_to(published, checkpoint, tmp_path):
+def test_another_release_replaces_the_first_only_when_told_to(
+    published, checkpoint, tmp_path, checked_here
+):
     out = shutil.copytree(published, tmp_path / "out")
     own = copied(checkpoint, tmp_path)
     with pytest.raises(ValueError, match="another backbone is published here"):
@@ -193,7 +195,9 @@ def test_weights_that_are_not_finite_are_refused(checkpoint, tmp_path):
     assert os.listdir(tmp_path) == ["run"]
 
 
-def test_a_checkpoint_of_a_collapsed_run_is_refused_unless_asked_for(checkpoint, tmp_path):
+def test_a_checkpoint_of_a_collapsed_run_is_refused_unless_asked_for(
+    checkpoint, tmp_path, checked_here
+):
     finding = Finding(rule="collapse", severity="stop", sentence="audio is one point.")
     own = rewritten(
         copied(checkpoint, tmp_path),
@@ -218,7 +222,7 @@ def test_a_report_under_another_tasks_name_is_refused(checkpoint, make_report, t
 
 
 def test_a_release_comes_back_where_its_successor_cannot_take_its_place(
-    published, checkpoint, tmp_path, monkeypatch
+    published, checkpoint, tmp_path, monkeypatch, checked_here
 ):
     out = shutil.copytree(published, tmp_path / "out")
     own, before, rename = copied(checkpoint, tmp_path), tree(out), os.rename
