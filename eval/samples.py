@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -14,7 +15,7 @@ from data_sharding.progress import track
 from data_sharding.schema import MODALITIES
 from data_sharding.stream.evaluation import evaluation_pass
 from data_sharding.stream.order import Slice
-from eval.card import Task, TaskCard
+from eval.card import CARD_FILE, Task, TaskCard
 from eval.representations import readable
 from eval.splits import Split, strata_of
 from pretrain.models import Backbone
@@ -79,7 +80,7 @@ def read_samples(
         ValueError: No labelled sample, an unknown label, a sample without its group, or an id in
             two groups.
     """
-    rows = _Rows(task.card)
+    rows = _Rows(task.card, task.folder / CARD_FILE)
     outputs: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in readers}
     for shards in task.parts:
         for batch in task_batches(decoding, shards, batch_size):
@@ -131,8 +132,9 @@ def _unit_of(record: Mapping[str, object], sample_id: str) -> str:
 class _Rows:
     """Collects what is known of each labelled sample, and checks it."""
 
-    def __init__(self, card: TaskCard) -> None:
+    def __init__(self, card: TaskCard, card_file: Path) -> None:
         self.card = card
+        self.card_file = card_file
         self.place = {name: index for index, name in enumerate(card.classes)}
         self.ids: list[str] = []
         self.labels: list[float] = []
@@ -182,7 +184,10 @@ class _Rows:
         where = f"task {self.card.name}: sample {sample_id!r} has the label {label!r}, which is"
         if self.card.label_range is None:
             if label not in self.place:
-                raise ValueError(f"{where} none of {self.card.classes}")
+                raise ValueError(
+                    f"{where} none of {', '.join(self.card.classes)}; add it to classes in "
+                    f"{self.card_file}, or take the samples out"
+                )
             return float(self.place[label])
         low, high = self.card.label_range
         try:
@@ -190,7 +195,10 @@ class _Rows:
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise ValueError(f"{where} no number within {self.card.label_range}")
+            raise ValueError(
+                f"{where} no number within {self.card.label_range}; widen label_range in "
+                f"{self.card_file}, or take the samples out"
+            )
         return value
 
     def _fixed(self) -> Split | None:

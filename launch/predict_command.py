@@ -16,6 +16,7 @@ from eval.release.head import fit_head
 from eval.release.open_backbone import open_backbone
 from eval.release.predict import predict
 from eval.tasks import load_task
+from pretrain.disk_room import room_named
 from pretrain.models.sums import refuse_changed
 
 
@@ -57,7 +58,7 @@ class PredictCommand:
     """What `triptych fit-head` wrote."""
 
     out: Path | None = None
-    """File to write; if not given, lines are printed as they come."""
+    """File to write, ending in .jsonl; if not given, lines are printed as they come."""
 
     config: Annotated[ReadingConfig, tyro.conf.arg(name="")] = field(default_factory=ReadingConfig)
 
@@ -76,16 +77,23 @@ def fit_head_command(arguments: list[str]) -> int:
 def predict_command(arguments: list[str]) -> int:
     """`triptych predict`."""
     command = tyro.cli(PredictCommand, args=arguments, prog="triptych predict")
+    if command.out is not None:
+        _refuse_output(command.out, command.config.overwrite)
     tally = Tally()
     records = predict(command.inputs, command.head, command.config, tally)
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     if command.out is None:
         sys.stdout.writelines(lines)
     else:
-        if command.out.exists() and not command.config.overwrite:
-            raise ValueError(f"{command.out} exists already; choose another file, or --overwrite")
-        with writing_durably(command.out) as file:
+        with room_named(command.out), writing_durably(command.out) as file:
             file.writelines(line.encode() for line in lines)
-    skipped = f", {tally.skipped} broken ones left out" if tally.skipped else ""
+    skipped = f", {tally.skipped} left out" if tally.skipped else ""
     print(f"{tally.embedded} samples labelled{skipped}", file=sys.stderr)
     return 0
+
+
+def _refuse_output(out: Path, overwrite: bool) -> None:
+    if out.suffix != ".jsonl":
+        raise ValueError(f"{out}: labels are written as .jsonl, a line of JSON for each sample")
+    if out.exists() and (out.is_dir() or not overwrite):
+        raise ValueError(f"{out} exists already; choose another file, or --overwrite")

@@ -21,6 +21,7 @@ def keep_tuned(out: Path, tuned: Tuned, task: Task, split: str) -> None:
 
     Raises:
         ValueError: ``out`` exists and is not empty.
+        NoRoomError: The disk is full.
     """
     model, result = tuned.model.cpu(), tuned.result
     assert model.name == FEATURES
@@ -34,6 +35,7 @@ def keep_tuned(out: Path, tuned: Tuned, task: Task, split: str) -> None:
         scale=scale,
         weight=weight,
         bias=bias,
+        learned=tuned.learned,
     )
     keep_head(
         out,

@@ -17,6 +17,7 @@ from eval.finetune.inputs import TaskInputs
 from eval.finetune.tune import TunedResult, fine_tune
 from eval.probes.regression import Problem
 from eval.samples import TaskSamples
+from pretrain.disk_room import room_named
 from pretrain.models import Backbone
 
 BACKBONE_FOLDER, INPUTS_FILE, LOCK_FILE = "backbone", "inputs.safetensors", "in-use"
@@ -75,6 +76,7 @@ def fine_tune_splits(
 
     Raises:
         ValueError: As `fine_tune`.
+        NoRoomError: The disk has no room for what the processes share.
     """
     label = f"fine-tuning {name}, splits"
     jobs = [
@@ -84,8 +86,9 @@ def fine_tune_splits(
     if workers is None or min(workers.num, len(jobs)) <= 1:
         return list(in_processes(lambda job: _tune(backbone, inputs, job), jobs, 1, label))
     with _shared_folder(workers.beside) as folder:
-        backbone.save(folder / BACKBONE_FOLDER)
-        save_file(dict(inputs.tensors), folder / INPUTS_FILE)
+        with room_named(folder, "give --workers 1, which shares nothing"):
+            backbone.save(folder / BACKBONE_FOLDER)
+            save_file(dict(inputs.tensors), folder / INPUTS_FILE)
         handed = [
             _Handed(
                 **vars(job),

@@ -32,6 +32,7 @@ from eval.probes.linear_probe import SplitProblem, SplitResult, refuse_absent_cl
 from eval.probes.regression import Problem, RegressionProblem, selection_mark
 from eval.regression_metrics import RegressionScores
 from eval.release.embed import device_of
+from eval.release.head import had_by_any
 from eval.splits import refuse_leakage
 from pretrain.models import Backbone
 
@@ -81,6 +82,8 @@ class Tuned:
 
     model: TunedModel
     result: TunedResult
+    learned: tuple[str, ...]
+    """Modalities that some training sample gave it."""
 
 
 def fine_tune(
@@ -121,7 +124,9 @@ def fine_tune(
     with _one_thread(), _seeded(seed, device_of(config.device)):
         run = _Run(backbone, inputs, problem, name, config)
         curve, best = run.train(seed)
-        return Tuned(model=run.model.eval(), result=run.result(curve, best))
+        given = inputs.present(problem.split.train, name).numpy()
+        result = run.result(curve, best)
+        return Tuned(model=run.model.eval(), result=result, learned=had_by_any(given))
 
 
 class _Run:

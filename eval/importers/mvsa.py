@@ -15,7 +15,7 @@ from typing import Literal
 
 from eval.card import Task, TaskCard
 from eval.importers.near_duplicates import with_clusters
-from eval.importers.rows import Account, LabelledRow, build_task
+from eval.importers.rows import Account, LabelledRow, build_task, open_table
 
 CLASSES = ("positive", "neutral", "negative")
 ENCODINGS = ("utf-8", "gb18030", "latin-1")
@@ -104,7 +104,8 @@ def decode_text(content: bytes) -> tuple[str, str]:
 def _pairs(
     label_file: Path, annotators: int, protocol: Protocol, counts: Counter[str]
 ) -> Iterator[LabelledRow]:
-    lines = label_file.read_text(encoding="utf-8-sig").splitlines()
+    with open_table(label_file) as stream:
+        lines = stream.read().splitlines()
     for number, line in enumerate(lines, start=1):
         pair_id, *cells = (cell.strip() for cell in line.split("\t"))
         if not line.strip() or pair_id.lower() == "id":

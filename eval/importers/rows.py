@@ -6,8 +6,10 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 from data_sharding.job import shard_corpus
 from data_sharding.manifest import ShardSet
@@ -83,13 +85,40 @@ class Account:
         return f" (the first: {self.first[what]})" if what in self.first else ""
 
 
+@contextmanager
+def open_table(table: Path) -> Iterator[TextIO]:
+    """A table's text, for the csv module or line by line.
+
+    Raises:
+        ValueError: A line that is read is no UTF-8; names it.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            yield stream
+    except UnicodeDecodeError as error:  # tells a place in what it had buffered, not in the file
+        with table.open("rb") as stream:
+            line = next(n for n, text in enumerate(stream, start=1) if not _is_utf8(text))
+        raise ValueError(
+            f"{table}, line {line}: no UTF-8 ({error.reason}, 0x{error.object[error.start]:02x}); "
+            "save the table as UTF-8"
+        ) from error
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def table_lines(table: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Lines of an authors' CSV file with their numbers, the heading being line 1.
 
     Raises:
-        ValueError: The table lacks one of the columns.
+        ValueError: The table lacks one of the columns, or is no UTF-8.
     """
-    with table.open(encoding="utf-8-sig", newline="") as stream:
+    with open_table(table) as stream:
         lines = csv.DictReader(stream)
         there = lines.fieldnames or ()
         if missing := [name for name in columns if name not in there]:

@@ -15,7 +15,14 @@ from data_sharding.sources.fields import LABEL_PREFIX, parse_json
 from eval.card import Task, TaskCard
 from eval.importers.near_duplicates import with_clusters
 from eval.importers.parts import decide_parts
-from eval.importers.rows import PARTS, VALIDATION_PARTS, Account, LabelledRow, build_task
+from eval.importers.rows import (
+    PARTS,
+    VALIDATION_PARTS,
+    Account,
+    LabelledRow,
+    build_task,
+    open_table,
+)
 from eval.regression_metrics import ClassCuts
 
 OURS = ("id", "text", "image", "audio")
@@ -155,9 +162,11 @@ def _cells(table: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     Raises:
         ValueError: No such file, another kind of file, or a line that is no row.
     """
+    if not table.exists():
+        raise ValueError(f"{table}: no such file")
     if table.suffix.lower() not in (".csv", ".jsonl") or not table.is_file():
         raise ValueError(f"{table}: a table is a file ending in .csv or .jsonl")
-    with table.open(encoding="utf-8-sig", newline="") as stream:
+    with open_table(table) as stream:
         if table.suffix.lower() == ".csv":
             yield from enumerate(csv.DictReader(stream), start=1)
             return

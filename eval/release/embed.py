@@ -14,6 +14,7 @@ from data_sharding.sources import SourceConfig
 from eval.release.embed_inputs import Broken, Sample, open_inputs, read_inputs
 from eval.release.embed_output import Batch, ids_file, write_npy, write_parquet
 from eval.release.open_backbone import open_backbone
+from pretrain.disk_room import room_named
 from pretrain.models import Embedder, Embeddings
 from pretrain.models.ordinary_inputs import InputError
 
@@ -29,8 +30,8 @@ class ReadingConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU when there is one."""
     skip_broken: bool = False
-    """Leave out samples that cannot be read, and name and count them; else the first one ends the
-    command, and no file is written."""
+    """Leave out samples that cannot be read, or have nothing that a head has learned from, and name
+    and count them; else the first one ends the command, and no file is written."""
     overwrite: bool = False
     """Replace the output file."""
 
@@ -67,7 +68,7 @@ def embed(inputs: Sequence[str], backbone: Path, out: Path, config: EmbedConfig)
     Raises:
         ValueError: The output cannot be made as asked; an input that is none; a broken sample,
             unless these are skipped; no sample at all.
-        OSError: Storage that keeps failing.
+        OSError: Storage that keeps failing, or a full disk.
     """
     _refuse_output(out, config)
     opened = open_inputs(inputs, config.source)
@@ -81,12 +82,13 @@ def embed(inputs: Sequence[str], backbone: Path, out: Path, config: EmbedConfig)
     if first is None:
         raise ValueError(f"no sample to embed in {', '.join(inputs)}; {tally.skipped} are broken")
     whole = _chained(first, batches)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".npy":
-        write_npy(whole, config.representation, out)
-    else:
-        metadata = {"triptych.backbone": found.digest}
-        write_parquet(whole, embedder.backbone.embed_dims, metadata, out)
+    with room_named(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".npy":
+            write_npy(whole, config.representation, out)
+        else:
+            metadata = {"triptych.backbone": found.digest}
+            write_parquet(whole, embedder.backbone.embed_dims, metadata, out)
     return tally
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.special import softmax
 
+from data_sharding.schema import MODALITIES
 from eval.card import Task, publish_folder
 from eval.metrics import score
 from eval.probes.contents import Copies, honest_splits
@@ -19,6 +20,7 @@ from eval.probes.linear_probe import LinearProbeConfig, fit_probe
 from eval.records import Json, read_json, write_json
 from eval.release.release_checks import received_files, verify_checksums, write_checksums
 from eval.splits import SplitConfig
+from pretrain.disk_room import room_named
 from pretrain.models import Backbone
 
 HEAD_FORMAT = 2
@@ -42,6 +44,8 @@ class Head:
     scale: Float[np.ndarray, " dim"]
     weight: Float[np.ndarray, "class dim"]
     bias: Float[np.ndarray, " class"]
+    learned: tuple[str, ...] | None = None
+    """Modalities that some training sample had; None: an older head, which does not tell."""
 
     def probabilities(self, fused: Float[np.ndarray, "row dim"]) -> Float[np.ndarray, "row class"]:
         """Softmax of the classifier's logits."""
@@ -96,6 +100,7 @@ def fit_head(
         scale=np.array(fitted.scaler.scale_),
         weight=fitted.weight,
         bias=fitted.bias,
+        learned=had_by_any(samples.present[split.train]),
     )
     record = {
         "task": task.name,
@@ -110,6 +115,11 @@ def fit_head(
     return tested
 
 
+def had_by_any(present: Bool[np.ndarray, "sample 3"]) -> tuple[str, ...]:
+    """Modalities that at least one of the samples has, in the canonical order."""
+    return tuple(name for place, name in enumerate(MODALITIES) if present[:, place].any())
+
+
 def keep_head(out: Path, head: Head, made: Json) -> None:
     """Write a head's folder: it appears whole or not at all.
 
@@ -120,11 +130,13 @@ def keep_head(out: Path, head: Head, made: Json) -> None:
 
     Raises:
         ValueError: ``out`` exists and is not empty.
+        NoRoomError: The disk is full.
     """
     record = {
         "format": HEAD_FORMAT,
         "classes": list(head.classes),
         "features": FEATURES,
+        **({} if head.learned is None else {"modalities": list(head.learned)}),
         **made,
         "backbone_sha256": parameters_digest(head.backbone),
     }
@@ -137,7 +149,8 @@ def keep_head(out: Path, head: Head, made: Json) -> None:
         write_json(folder / HEAD_FILE, record)
         write_checksums(folder)
 
-    publish_folder(out, build)
+    with room_named(out):
+        publish_folder(out, build)
 
 
 def load_head(folder: Path) -> Head:
@@ -159,11 +172,17 @@ def load_head(folder: Path) -> Head:
         raise ValueError(
             f"{folder / BACKBONE_FOLDER}: is not the backbone that the head was fitted to"
         )
+    learned = record.get("modalities")
     try:
         tensors = load_file(folder / WEIGHTS_FILE)
         values = {
             name: tensors[name].double().numpy() for name in ("mean", "scale", "weight", "bias")
         }
-        return Head(backbone=backbone, classes=tuple(map(str, record["classes"])), **values)
+        return Head(
+            backbone=backbone,
+            classes=tuple(map(str, record["classes"])),
+            learned=None if learned is None else tuple(map(str, learned)),
+            **values,
+        )
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: no whole head ({error})") from None

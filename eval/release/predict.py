@@ -10,7 +10,7 @@ import torch
 
 from data_sharding.schema import MODALITIES
 from eval.release.embed import ReadingConfig, Tally, device_of, embedded_batches, encode_samples
-from eval.release.embed_inputs import Sample, open_inputs, read_inputs
+from eval.release.embed_inputs import Broken, Sample, open_inputs, read_inputs
 from eval.release.head import Head, load_head
 from pretrain.models import Embedder, Embeddings, Encoded
 from pretrain.models.fusion import AttentionFusion
@@ -35,12 +35,14 @@ def predict(
         tally: Counts what was labelled and what was left out.
 
     Raises:
-        ValueError: No head, an input that is none, or a broken sample, unless these are skipped.
+        ValueError: No head, or an input that is none; unless these are skipped, a broken sample or
+            one with none of the modalities that the head has learned from.
     """
     opened = open_inputs(inputs, config.source)
     head = load_head(folder)
     embedder = Embedder(head.backbone, device_of(config.device), config.batch_size)
-    for samples, made in embedded_batches(read_inputs(opened), embedder, config, tally):
+    known = (_with_learned(sample, head.learned) for sample in read_inputs(opened))
+    for samples, made in embedded_batches(known, embedder, config, tally):
         probabilities = head.probabilities(made.fused.double().numpy())
         labels = probabilities.argmax(1)
         kind, weights = _weights(samples, made, head, embedder, probabilities)
@@ -56,6 +58,17 @@ def predict(
                 "weights": weights[row],
                 "weights_are": kind,
             }
+
+
+def _with_learned(sample: Sample | Broken, learned: Sequence[str] | None) -> Sample | Broken:
+    """The sample; or why it has no label, where the head has learned from nothing that it has."""
+    if learned is None or isinstance(sample, Broken):
+        return sample
+    there = [name for name in MODALITIES if getattr(sample, name) is not None]
+    if set(there) & set(learned):
+        return sample
+    reason = f"has {' and '.join(there)} alone; the head has learned from {' and '.join(learned)}"
+    return Broken(id=sample.id, source=sample.source, reason=reason)
 
 
 def _weights(

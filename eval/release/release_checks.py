@@ -115,8 +115,10 @@ def verify_checksums(folder: Path, files: Lister = release_files) -> None:
         files: Lists it; `received_files` where it may be a download.
 
     Raises:
-        ValueError: No sums, or the files that are changed, missing or too many.
+        ValueError: No such folder, no sums, or the files that are changed, missing or too many.
     """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
     try:
         lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -1,7 +1,6 @@
 """Steps of the protocol that the first rank takes for all, between two training steps."""
 
 import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pretrain.checkpoint.record import (
     step_folder,
 )
 from pretrain.checkpoint.share import Receipt
+from pretrain.disk_room import free_bytes
 
 
 def prepare(run: Path, step: int, expected_bytes: int) -> Path:
@@ -30,7 +30,7 @@ def prepare(run: Path, step: int, expected_bytes: int) -> Path:
     if folder.exists():
         raise CheckpointError("a checkpoint of this step exists already")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if _free_bytes(folder.parent) < expected_bytes:
+    if free_bytes(folder.parent) < expected_bytes:
         raise CheckpointError(f"too little room on the disk: {room(run, expected_bytes)}")
     temporary = folder.with_name(f"{folder.name}.tmp-{secrets.token_hex(4)}")
     temporary.mkdir()
@@ -39,15 +39,8 @@ def prepare(run: Path, step: int, expected_bytes: int) -> Path:
 
 def room(run: Path, expected_bytes: int) -> str:
     """What a checkpoint needs and what is free, for people."""
-    needed, free = (f"{size / 1e6:.1f} MB" for size in (expected_bytes, _free_bytes(run)))
+    needed, free = (f"{size / 1e6:.1f} MB" for size in (expected_bytes, free_bytes(run)))
     return f"about {needed} are needed and {free} are free there"
-
-
-def _free_bytes(folder: Path) -> int:
-    """Room where a folder lies, or lay."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def commit(run: Path, progress: Progress, temporary: Path, receipts: Sequence[Receipt]) -> Path:

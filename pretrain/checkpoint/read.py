@@ -109,6 +109,8 @@ def _read(folder: Path, hashed: slice) -> Checkpoint:
         hashed: Which of the files, from the largest to the smallest.
     """
     path = folder / COMPLETE
+    if not folder.is_dir():
+        raise NotWholeError(f"{folder}: no such folder")
     if not path.is_file():
         raise NotWholeError(f"{folder}: no {COMPLETE} file, so this is no whole checkpoint")
     try:

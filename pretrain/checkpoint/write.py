@@ -16,9 +16,7 @@ training in a collective, nothing is committed before the last rank has handed i
 and a rank that dies is noticed where it always is: in the next collective.
 """
 
-import errno
 import logging
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -31,15 +29,13 @@ from pretrain.checkpoint.ranks import Ranks, on_first
 from pretrain.checkpoint.record import CheckpointError, Progress, step_folder
 from pretrain.checkpoint.retention import remove_old
 from pretrain.checkpoint.share import Receipt, failed, write_share
+from pretrain.disk_room import tells_of_no_room
 from pretrain.parts import Part, Write
 
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
 """Between two questions whether all are done: no rank waits in one collective for a slow disk."""
-
-NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
-"""How a failure for want of room is told, by Python and by safetensors alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +186,7 @@ class CheckpointWriter:
 
     def _with_room(self, reason: str) -> str:
         """The same reason, with how much is free where that is the matter. Collective."""
-        if not any(told in reason for told in NO_ROOM):
+        if not tells_of_no_room(reason):
             return reason
         try:
             told = on_first(self._ranks, lambda: room(self._run, self._expected_bytes))

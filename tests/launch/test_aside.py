@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launch.commands import COMMANDS
 from launch.job_record import read_jobs
 from launch.run_config import prepare_run
 from tiny import tiny_run
-from warm_ranks import run_warm
+from warm_ranks import run_warm, start_warm
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def publish(capfd):
 
     def give(run: Path, where: str, out: Path) -> str:
         options = ["--licence", "cc-by-4.0", "--without-probes", "--cluster", where]
-        assert COMMANDS["publish"]([str(run), str(out), *options]) == 0
+        assert start_warm(["publish", str(run), str(out), *options]).wait() == 0
         return capfd.readouterr().out
 
     return give

@@ -65,6 +65,13 @@ def test_a_damaged_newest_checkpoint_is_named_put_aside_and_written_again(
     assert len(list((tmp_path / "checkpoints").glob("step-00000002.rejected-*"))) == 1
 
 
+def test_a_folder_that_is_not_there_is_told_as_that(tmp_path):
+    with pytest.raises(CheckpointError, match="nowhere: no such folder"):
+        open_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="no COMPLETE file"):
+        open_checkpoint(tmp_path)
+
+
 def test_where_none_is_whole_a_run_is_refused_until_it_may_start_afresh(tmp_path, write):
     assert resume_point(tmp_path, OneRank()) is None
     for step in (1, 2):

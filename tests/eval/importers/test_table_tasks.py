@@ -1,11 +1,14 @@
 """Tables of one's own as tasks: columns, groups, parts, numbers as labels."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from data_sharding.reading.reader import ShardReader
 from eval.importers import TableConfig, import_table
+from eval.samples import read_samples
+from pretrain.models import Backbone
 from tiny_corpus import write_image, write_tone
 
 
@@ -132,6 +135,44 @@ def test_what_the_table_does_not_have_is_named(table, tmp_path, config, words):
     with pytest.raises(ValueError, match=words):
         import_table(table, tmp_path / "task", config)
     assert not (tmp_path / "task").exists()
+
+
+def test_a_table_that_is_not_there_or_of_another_kind_is_told_as_that(tmp_path):
+    config, out = TableConfig(label="mood"), tmp_path / "task"
+    with pytest.raises(ValueError, match=r"nothing\.csv: no such file"):
+        import_table(tmp_path / "nothing.csv", out, config)
+    other = write_csv(tmp_path / "own", ["text,mood"], "table.xlsx")
+    with pytest.raises(ValueError, match=r"a table is a file ending in \.csv or \.jsonl"):
+        import_table(other, out, config)
+
+
+@pytest.mark.parametrize("name", ["own.csv", "own.jsonl"])
+def test_a_table_that_is_no_utf8_is_named_with_its_first_wrong_line(tmp_path, name):
+    rows = [json.dumps({"text": f"text {n}", "mood": "good"}) for n in range(5000)]
+    lines = ["text,mood", *rows] if name.endswith("csv") else ["", *rows]
+    content = "\n".join(lines).encode().split(b"\n")
+    content[4000] = content[4000].replace(b"text", "café".encode("latin-1"))
+    (tmp_path / name).write_bytes(b"\n".join(content))
+    told = rf"{name}, line 4001: no UTF-8 \(.*, 0xe9\); save the table as UTF-8"
+    with pytest.raises(ValueError, match=told):
+        import_table(tmp_path / name, tmp_path / "task", TableConfig(label="mood"))
+
+
+def test_a_label_that_the_card_does_not_know_is_told_with_the_cards_file(
+    table, checkpoint, tmp_path
+):
+    backbone = Backbone.load(checkpoint.backbone)
+    task = import_table(table, tmp_path / "task", TableConfig(label="mood", columns=COLUMNS))
+    few = replace(task, card=replace(task.card, classes=("bad", "fine")))
+    told = r"'good', which is none of bad, fine; add it to classes in .*task/task\.json, or take"
+    with pytest.raises(ValueError, match=told):
+        read_samples(backbone, few, 4, {})
+    numbers = replace(
+        task.card, classes=(), label_range=(0.0, 1.0), class_cuts="none", metric="mae"
+    )
+    told = r"no number within \(0\.0, 1\.0\); widen label_range in .*task/task\.json, or take"
+    with pytest.raises(ValueError, match=told):
+        read_samples(backbone, replace(task, card=numbers), 4, {})
 
 
 def test_options_that_contradict_each_other_are_refused():

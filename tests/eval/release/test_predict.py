@@ -178,4 +178,15 @@ def test_the_commands_fit_a_head_and_label_a_folder(release, few_topics, pairs, 
     assert COMMANDS["predict"](words) == 0
     said = capsys.readouterr()
     assert [json.loads(line)["id"] for line in said.out.splitlines()] == ["a", "b", "c"]
-    assert "3 samples labelled, 1 broken ones left out" in said.err
+    assert "3 samples labelled, 1 left out" in said.err
+
+
+def test_labels_are_written_as_lines_of_json_and_under_no_other_name(tmp_path):
+    for name in ("p.csv", "p.parquet", "p"):
+        words = ["unseen", "--head", "head", "--out", str(tmp_path / name)]
+        with pytest.raises(ValueError, match=rf"{name}: labels are written as \.jsonl"):
+            COMMANDS["predict"](words)
+    (tmp_path / "p.jsonl").mkdir()
+    words = ["unseen", "--head", "head", "--out", str(tmp_path / "p.jsonl"), "--overwrite"]
+    with pytest.raises(ValueError, match="exists already"):
+        COMMANDS["predict"](words)

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from data_sharding.logmel import LogMelConfig
 from eval.release.model_card import SECTIONS, refuse_incomplete_card
 from eval.release.publish import PublishConfig, publish, verify_published
-from eval.release.reference import check_reference
 from eval.release.release_checks import SUMS_FILE, write_checksums
 from pretrain.models import Embedder
 from tiny_release import publish_small, write_run
@@ -42,16 +41,6 @@ def media(release):
     wave = 0.3 * torch.sin(torch.arange(11_025) / 9.0)
     soundfile.write(folder / "frog.wav", wave.numpy(), 22_050)
     return folder
-
-
-@pytest.fixture
-def checked_here(monkeypatch):
-    """Features are computed in this process: a fresh one imports torch for seconds."""
-
-    def check(folder):
-        return f"here, largest difference {check_reference(folder):.1e}"
-
-    monkeypatch.setattr("eval.release.publish.check_in_fresh_process", check)
 
 
 def exchange(weights, release):
@@ -139,6 +128,8 @@ def test_a_folder_without_sums_is_no_published_backbone(release, tmp_path):
     (out / SUMS_FILE).unlink()
     with pytest.raises(ValueError, match="no SHA256SUMS"):
         verify_published(out)
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        verify_published(tmp_path / "nowhere")
 
 
 def test_the_card_is_read_back_by_the_hubs_own_reader(sample_shards, tmp_path, checked_here):
