@@ -16,12 +16,8 @@ from eval.finetune.report import REPORTS_FOLDER, FineTuneReport
 from eval.finetune.splits import Workers, fine_tune_splits
 from eval.finetune.summary import tuned_findings, tuned_scores
 from eval.finetune.tune import Tuned, TunedResult, fine_tune
-from eval.probes.contents import Copies, honest_splits, told_of_dropped
-from eval.probes.equal_words import (
-    EQUAL_WORDS_LEFT_OUT,
-    missing_representations,
-    splits_as_read,
-)
+from eval.probes.contents import Copies, told_of_dropped
+from eval.probes.equal_words import EQUAL_WORDS_LEFT_OUT, split_task
 from eval.probes.linear_probe import LinearProbeConfig
 from eval.probes.probe import describe_checkpoint, describe_shards
 from eval.probes.problems import Grids, split_problems
@@ -151,29 +147,24 @@ class _Posed:
 def _pose(backbone: Backbone, task: Task, config: TaskConfig) -> _Posed:
     inputs = read_inputs(backbone, task, config.representations)
     samples = inputs.samples
-    splits, num_dropped = honest_splits(task, samples, config.splits, config.copies)
     used = {name: samples.has(name) for name in config.representations}
-    used = {name: mask for name, mask in used.items() if mask.any()}
-    read = splits_as_read(task, samples, splits, used, config.copies)
+    parts = split_task(task, samples, used, config.splits, config.copies)
+    parts.refuse_nothing(task, "learn from")
     problems = {
         name: split_problems(task, samples, part.splits, UNUSED_GRIDS, (name, part.used))
-        for name, part in read.items()
+        for name, part in parts.read.items()
         if part.splits
     }
-    missing = missing_representations(task, config.representations, read)
-    if not problems:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
-        raise ValueError(f"task {task.name}: nothing to learn from: {listed}")
     refuse_bad_splits(task.card, problems)
     refuse_idle_dropout(config.finetune, map(inputs.read_by, problems))
-    words = [f"{name}: {told}" for name in problems if (told := read[name].told)]
+    words = [f"{name}: {told}" for name in problems if (told := parts.read[name].told)]
     return _Posed(
         backbone=backbone,
         task=task,
         inputs=inputs,
         problems=problems,
-        missing=missing,
-        findings=(*told_of_dropped(num_dropped), *words),
+        missing=parts.missing,
+        findings=(*told_of_dropped(parts.num_dropped), *words),
     )
 
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from data_sharding.schema import MODALITIES
 from eval.card import Task
-from eval.probes.contents import honest_splits
-from eval.probes.equal_words import splits_as_read
+from eval.probes.equal_words import split_task
 from eval.probes.linear_probe import SplitProblem
 from eval.probes.probe import ProbeConfig
 from eval.probes.problems import split_problems, usable
@@ -39,15 +38,14 @@ def make_board(task: Task, samples: TaskSamples, config: ProbeConfig) -> Board:
         raise ValueError(
             f"task {task.name}: arms are compared by classes, and its label is a number"
         )
-    splits, _ = honest_splits(task, samples, config.splits, config.copies)
     used = {name: usable(name, task, samples, config.rows) for name in config.representations}
-    used = {name: mask for name, mask in used.items() if mask.any()}
+    parts = split_task(task, samples, used, config.splits, config.copies)
+    used = {name: part.used for name, part in parts.read.items()}
     if not used:
         raise ValueError(
             f"task {task.name}: no labelled sample has {' or '.join(config.representations)}"
         )
-    read = splits_as_read(task, samples, splits, used, config.copies)
-    if lost := [f"{name}: {part.told}" for name, part in read.items() if not part.splits]:
+    if lost := [f"{name}: {part.told}" for name, part in parts.read.items() if not part.splits]:
         raise ValueError(f"task {task.name}: {'; '.join(lost)}")
     single = [mask for name, mask in used.items() if name in MODALITIES]
     voting = np.logical_or.reduce(single or list(used.values()))
@@ -58,6 +56,8 @@ def make_board(task: Task, samples: TaskSamples, config: ProbeConfig) -> Board:
 
     return Board(
         samples=samples,
-        problems={name: problems(part.splits, name, part.used) for name, part in read.items()},
-        late=problems(splits, "any modality", voting),
+        problems={
+            name: problems(part.splits, name, part.used) for name, part in parts.read.items()
+        },
+        late=problems(parts.whole, "any modality", voting),
     )

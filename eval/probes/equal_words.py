@@ -14,10 +14,17 @@ from jaxtyping import Bool, Int64
 
 from data_sharding.schema import MODALITIES
 from eval.card import Task
-from eval.probes.contents import Copies, Marks, among, marks_of_samples, without_copies
+from eval.probes.contents import (
+    Copies,
+    Marks,
+    among,
+    honest_splits,
+    marks_of_samples,
+    without_copies,
+)
 from eval.representations import modalities_of
 from eval.samples import TaskSamples
-from eval.splits import Split
+from eval.splits import Split, SplitConfig
 
 EQUAL_WORDS_LEFT_OUT = "left out too where text alone is read"
 """With ``drop``, for the protocol of a report."""
@@ -78,16 +85,63 @@ def splits_as_read(
     return made
 
 
-def missing_representations(
-    task: Task, representations: Sequence[str], read: Mapping[str, AsRead]
-) -> dict[str, str]:
-    """The representations that nothing is learned of, each with its reason."""
+@dataclass(frozen=True, kw_only=True)
+class TaskSplits:
+    """A task's splits, whole and as each representation reads them."""
+
+    whole: tuple[Split, ...]
+    num_dropped: int
+    """Copies that were left out of an earlier part."""
+    read: Mapping[str, AsRead]
+    """Of the representations that some sample can give."""
+    missing: Mapping[str, str]
+    """The representations that nothing can be learnt of, each with its reason."""
+
+    def refuse_nothing(self, task: Task, purpose: str) -> None:
+        """Refuse a task that leaves nothing.
+
+        Args:
+            task: Named in the message.
+            purpose: What there is nothing to do: ``probe``, ``learn from``.
+
+        Raises:
+            ValueError: Names each representation's reason.
+        """
+        if not any(part.splits for part in self.read.values()):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.missing.items())
+            raise ValueError(f"task {task.name}: nothing to {purpose}: {reasons}")
+
+
+def split_task(
+    task: Task,
+    samples: TaskSamples,
+    representations: Mapping[str, Bool[np.ndarray, "sample"]],
+    config: SplitConfig,
+    copies: Copies,
+) -> TaskSplits:
+    """Split a task without copies on two sides, then as each representation reads it.
+
+    Args:
+        task: Its shards' indexes tell what is equal.
+        samples: Of the task.
+        representations: By name: samples that it may be learnt from.
+        config: How it is split.
+        copies: What becomes of equal content.
+
+    Raises:
+        ValueError, OSError, data_sharding.schema.ShardError: As
+            `eval.probes.contents.honest_splits`.
+    """
+    splits, num_dropped = honest_splits(task, samples, config, copies)
+    used = {name: mask for name, mask in representations.items() if mask.any()}
+    read = splits_as_read(task, samples, splits, used, copies)
     none = {
         name: f"no labelled sample of {task.name} has {name}"
         for name in representations
         if name not in read
     }
-    return none | {name: str(part.told) for name, part in read.items() if not part.splits}
+    missing = none | {name: str(part.told) for name, part in read.items() if not part.splits}
+    return TaskSplits(whole=splits, num_dropped=num_dropped, read=read, missing=missing)
 
 
 def _too_little(strata: Int64[np.ndarray, "sample"], whole: Split, kept: Split) -> bool:

@@ -12,9 +12,8 @@ from data_sharding.schema import MODALITIES
 from eval.card import Task, TaskCard
 from eval.probes.checkpoint_features import checkpoint_features, device_of
 from eval.probes.contamination import find_contamination
-from eval.probes.contents import honest_splits
 from eval.probes.embedding_map import has_map, make_map, map_path
-from eval.probes.equal_words import AsRead, missing_representations, splits_as_read
+from eval.probes.equal_words import TaskSplits, split_task
 from eval.probes.features import Features
 from eval.probes.findings import findings
 from eval.probes.other_probes import keep_others, probe_others
@@ -83,26 +82,22 @@ def _measure(
 ) -> ProbeReport:
     """The report, from the samples and what the backbones make of them."""
     samples, features = read
-    splits, num_dropped = honest_splits(task, samples, config.splits, config.copies)
-    used = {name: usable(name, task, samples, config.rows) for name in config.representations}
-    used = {name: mask for name, mask in used.items() if mask.any()}
-    parts = splits_as_read(task, samples, splits, used, config.copies)
-    missing = missing_representations(task, config.representations, parts)
-    if len(missing) == len(config.representations):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
-        raise ValueError(f"task {task.name}: nothing to probe: {reasons}")
-    subsets = _probe_subsets(task, samples, features, config, (splits, parts))
+    names, rows = config.representations, config.rows
+    used = {name: usable(name, task, samples, rows) for name in names}
+    parts = split_task(task, samples, used, config.splits, config.copies)
+    parts.refuse_nothing(task, "probe")
+    subsets = _probe_subsets(task, samples, features, config, parts)
     contamination = find_contamination(checkpoint, task, samples)
-    words = {name: part.told for name, part in parts.items()}
+    words = {name: part.told for name, part in parts.read.items()}
     return ProbeReport(
         task=_plain(task.card.to_json()),
         checkpoint=describe_checkpoint(checkpoint),
         shards=describe_shards(task, samples),
         protocol=describe_protocol(config, task.card),
         subsets=subsets,
-        missing=missing,
+        missing=parts.missing,
         contamination=contamination,
-        findings=findings(subsets, task.card.classes, contamination, num_dropped, words),
+        findings=findings(subsets, task.card.classes, contamination, parts.num_dropped, words),
     )
 
 
@@ -184,10 +179,10 @@ def _probe_subsets(
     samples: TaskSamples,
     features: Mapping[str, Features],
     config: ProbeConfig,
-    splits: tuple[Sequence[Split], Mapping[str, AsRead]],
+    parts: TaskSplits,
 ) -> dict[str, SubsetReport]:
     """Reports of the representations that a sample can give, and of their late fusion."""
-    whole, read = splits[0], {name: part for name, part in splits[1].items() if part.splits}
+    read = {name: part for name, part in parts.read.items() if part.splits}
 
     def problems(own: Sequence[Split], name: str, mask: np.ndarray) -> Sequence[Problem]:
         return split_problems(task, samples, own, config.grids, (name, mask))
@@ -198,7 +193,7 @@ def _probe_subsets(
         for name, part in read.items()
     ]
     votes = len(voting) > 1
-    late = problems(whole, "any modality", np.logical_or.reduce(voting)) if votes else []
+    late = problems(parts.whole, "any modality", np.logical_or.reduce(voting)) if votes else []
     found = probe_subsets(inputs, late, config.fit_workers) if inputs else {}
     if not config.also:
         return found

@@ -20,21 +20,6 @@ RATES = {"adamw": (3e-3, 3e-2), "adagrad": (1e-2, 1e-1), "sgd": (1e-2, 1e-1)}
 RATES["nesterov"] = RATES["sgd"]
 
 
-@pytest.fixture(scope="module")
-def backbone(sample_shards):
-    return make_backbone(sample_shards)
-
-
-@pytest.fixture(scope="module")
-def inputs(backbone):
-    return make_inputs(backbone, (np.arange(NUM) % 3).astype(np.int64))
-
-
-@pytest.fixture(scope="module")
-def problem(inputs):
-    return make_problems(inputs)[0]
-
-
 def weights_of(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 

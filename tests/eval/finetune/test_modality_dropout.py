@@ -5,27 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_finetune import NUM, QUICK, make_backbone, make_inputs, make_problems
+from tiny_finetune import QUICK
 
 from eval.finetune import fine_tune
 from eval.finetune.losses import drop_modalities
 
 HAS = torch.tensor([[True, True, True], [True, False, True], [False, True, False]])
-
-
-@pytest.fixture(scope="module")
-def backbone(sample_shards):
-    return make_backbone(sample_shards)
-
-
-@pytest.fixture(scope="module")
-def inputs(backbone):
-    return make_inputs(backbone, (np.arange(NUM) % 3).astype(np.int64))
-
-
-@pytest.fixture(scope="module")
-def problem(inputs):
-    return make_problems(inputs)[0]
 
 
 @pytest.mark.parametrize("chance", [0.3, 0.9])
